@@ -1,0 +1,1 @@
+"""A streaming, event-driven lifelong machine-learning potential (lMLP)."""

@@ -1,0 +1,1 @@
+"""The workshop: geometry, elements and symmetry functions; pure functions."""

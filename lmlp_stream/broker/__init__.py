@@ -1,0 +1,1 @@
+"""The street: append-only logs of messages."""

@@ -1,0 +1,1 @@
+"""The verbs of `lmlp-stream`; the composition root."""

@@ -1,0 +1,1 @@
+"""What a job farm installs: publishing and labelling; never torch."""

@@ -1,0 +1,1 @@
+"""The study: what is learned, rehearsed, examined and remembered."""

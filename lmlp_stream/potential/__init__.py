@@ -1,0 +1,1 @@
+"""The instrument: an ensemble of high-dimensional neural network potentials."""

@@ -1,0 +1,1 @@
+"""The conductor: when things happen, and who is told."""

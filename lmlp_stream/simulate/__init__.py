@@ -1,0 +1,1 @@
+"""What a simulator installs: following snapshots, predicting, asking for labels."""

@@ -1,0 +1,1 @@
+"""The archive: private checkpoints and public snapshots."""

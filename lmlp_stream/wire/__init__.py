@@ -1,0 +1,1 @@
+"""The door: formats of messages; no I/O, never torch."""

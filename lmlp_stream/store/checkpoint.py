@@ -122,7 +122,7 @@ def checkpoints_folder(config: Config) -> Path:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What the newest intact checkpoint at `path` says of itself, with its `path` and the newer ones that are `damaged`.
+    """What the newest intact checkpoint at `path` says of itself, its `path`, and the newer ones that are `damaged`.
 
     Args:
         path: A checkpoint, a folder of checkpoints, or a store with the checkpoints of one learner.

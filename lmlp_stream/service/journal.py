@@ -1,0 +1,142 @@
+"""The journal: a decision is written down before it is learned, and one writer at a time may decide.
+
+Each tick is one small record in a topic of its own, `PREFIX.journal.NAME.v1`, with one partition. A learner that
+starts claims the next *epoch*; entries of an older epoch that stand after a newer claim count for nobody. A
+learner reads its own entry back before it acts on it, so one that slept through a claim learns that it is fenced
+before it learns, saves or tells anything else.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from lmlp_stream.broker.log import Log, Message, Partition
+from lmlp_stream.errors import BrokerError, FencedError
+from lmlp_stream.wire.journal import Claim, Entry, Range, Tell, Tick, decode_entry, encode_entry
+
+READ_BACK_TIMEOUT_S = 60.0
+
+
+class Journal:
+    """The journal of one learner from one position on.
+
+    Args:
+        log: Where the journal topic lies; the topic exists.
+        topic: Its name.
+        writer: Unique name of this process.
+        position: Next offset to read; None: the beginning.
+        epoch: Newest epoch known at that position.
+    """
+
+    def __init__(self, log: Log, topic: str, writer: str, *, position: int | None = None, epoch: int = 0) -> None:
+        self._log = log
+        self._topic = topic
+        self._partition = Partition(topic, 0)
+        self._writer = writer
+        self.position = log.bounds(self._partition).begin if position is None else position
+        self.epoch = epoch
+        self._source = log.source({self._partition: self.position})
+        self._sink = log.sink()
+        self._unread: deque[Message] = deque()
+
+    def claim(self) -> list[Tick | Tell]:
+        """Become the one writer; the entries after the starting position that count, to be replayed.
+
+        Raises:
+            FencedError: Another learner claimed the journal at the same moment.
+        """
+        entries = [entry for entry in self._read(self._log.bounds(self._partition).end) if not isinstance(entry, Claim)]
+        mine = Claim(self.epoch + 1, self._writer)
+        self._append(mine)
+        entries += [entry for entry in self._read_back(mine) if not isinstance(entry, Claim)]
+        return entries
+
+    def write_tick(self, number: int, ranges: tuple[Range, ...]) -> Tick:
+        """Write down which records the next tick learns; returns when no other learner has taken over.
+
+        Raises:
+            FencedError: Another learner has taken over.
+        """
+        tick = Tick(self.epoch, self._writer, number, ranges)
+        self._append(tick)
+        self._read_back(tick)
+        return tick
+
+    def write_tell(self, number: int) -> Tell:
+        """Write down that a snapshot is due now.
+
+        Raises:
+            FencedError: Another learner has taken over.
+        """
+        tell = Tell(self.epoch, self._writer, number)
+        self._append(tell)
+        self._read_back(tell)
+        return tell
+
+    def confirm(self) -> None:
+        """Return if this learner is still the one writer; called before anything is saved or told.
+
+        Raises:
+            FencedError: Another learner has taken over.
+        """
+        for entry in self._read(self._log.bounds(self._partition).end):
+            self._check(entry)
+
+    def close(self) -> None:
+        """Release the connections."""
+        self._source.close()
+        self._sink.close()
+
+    def _append(self, entry: Entry) -> None:
+        self._sink.send(self._topic, key=self._writer.encode(), value=encode_entry(entry))
+        self._sink.flush()
+
+    def _read_back(self, mine: Entry) -> list[Entry]:
+        others = []
+        deadline = time.monotonic() + READ_BACK_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for entry in self._poll(timeout_s=0.5):
+                if entry == mine:
+                    return others
+                if entry.epoch >= mine.epoch:
+                    self._check(entry)
+                others.append(entry)
+        raise BrokerError(f"{self._topic} did not return an entry written {READ_BACK_TIMEOUT_S:.0f} s ago")
+
+    def _check(self, entry: Entry) -> None:
+        if isinstance(entry, Claim) and entry.writer != self._writer:
+            raise FencedError(
+                f"another learner ({entry.writer}) has taken over {self._topic} with epoch {entry.epoch}; "
+                "this one stops without saving or telling; give it another `name` to run both"
+            )
+
+    def _read(self, end: int) -> Iterator[Entry]:
+        deadline = time.monotonic() + READ_BACK_TIMEOUT_S
+        while self.position < end:
+            before = self.position
+            yield from self._poll(timeout_s=0.5)
+            if self.position > before:
+                deadline = time.monotonic() + READ_BACK_TIMEOUT_S
+            elif time.monotonic() > deadline:
+                raise BrokerError(f"{self._topic} ends at {end} but nothing can be read from {self.position} on")
+
+    def _poll(self, timeout_s: float) -> Iterator[Entry]:
+        """Entries that count, one by one; the position and epoch follow each.
+
+        A claim counts when its epoch is newer than every other; a decision when its epoch is the newest.
+        """
+        if not self._unread:
+            self._unread.extend(self._source.poll(256, timeout_s))
+        while self._unread:
+            message = self._unread.popleft()
+            self.position = message.offset + 1
+            try:
+                entry = decode_entry(message.value)
+            except ValueError as error:
+                raise BrokerError(f"{self._topic} offset {message.offset} is damaged: {error}") from error
+            if isinstance(entry, Claim):
+                if entry.epoch > self.epoch:
+                    self.epoch = entry.epoch
+                    yield entry
+            elif entry.epoch == self.epoch:
+                yield entry

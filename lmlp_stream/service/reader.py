@@ -1,0 +1,99 @@
+"""The reader of structures: it proposes what the next tick learns, and fetches what the journal says."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lmlp_stream.broker.log import Log, Message, Partition
+from lmlp_stream.errors import BrokerError
+from lmlp_stream.wire.journal import Range
+
+POLL_S = 0.2
+FETCH_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the next tick could learn, or why there is nothing."""
+
+    messages: tuple[Message, ...]
+    ended: bool = False
+
+
+class Reader:
+    """Messages of the structures topic from fixed positions on.
+
+    Args:
+        log: Where they lie.
+        positions: Next offset of every partition; it moves as ticks are taken.
+    """
+
+    def __init__(self, log: Log, positions: Mapping[Partition, int]) -> None:
+        self._log = log
+        self.positions = dict(positions)
+        self._source = log.source(self.positions)
+        self._buffer: list[Message] = []
+
+    def propose(self, n_records: int, *, wait_s: float, until_end: bool, stopped: Callable[[], bool]) -> Proposal:
+        """The next `n_records` messages; fewer after `wait_s` of silence or at the end; none when stopped."""
+        silent_since = time.monotonic()
+        while len(self._buffer) < n_records and not stopped():
+            arrived = self._source.poll(n_records - len(self._buffer), POLL_S)
+            self._buffer += arrived
+            if arrived:
+                silent_since = time.monotonic()
+            elif until_end and self._at_end():
+                return Proposal(tuple(self._buffer[:n_records]), ended=True)
+            elif self._buffer and time.monotonic() - silent_since > wait_s:
+                break
+        if stopped():
+            return Proposal((), ended=True)
+        return Proposal(tuple(self._buffer[:n_records]))
+
+    def take(self, ranges: tuple[Range, ...]) -> list[Message]:
+        """The messages of these ranges in the order of partition and offset; the positions move behind them.
+
+        Raises:
+            BrokerError: The log no longer has them.
+        """
+        ends = {self._partition(item.partition): item.end for item in ranges}
+        deadline = time.monotonic() + FETCH_TIMEOUT_S
+        while any(self._read_up_to(partition) < end for partition, end in ends.items()):
+            self._buffer += self._source.poll(256, POLL_S)
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"the journal names records {ranges} that the log does not deliver; was it truncated?"
+                )
+        taken = [m for m in self._buffer if m.partition in ends and m.offset < ends[m.partition]]
+        self._buffer = [m for m in self._buffer if m.partition not in ends or m.offset >= ends[m.partition]]
+        self.positions |= ends
+        return sorted(taken, key=lambda m: (m.partition, m.offset))
+
+    def lag(self) -> dict[int, int]:
+        """Records of each partition that are not learned yet."""
+        return {p.index: max(0, self._log.bounds(p).end - position) for p, position in self.positions.items()}
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._source.close()
+
+    def _partition(self, index: int) -> Partition:
+        for partition in self.positions:
+            if partition.index == index:
+                return partition
+        raise BrokerError(f"the journal names partition {index}, which the log does not have")
+
+    def _read_up_to(self, partition: Partition) -> int:
+        last = [m.offset + 1 for m in self._buffer if m.partition == partition]
+        return max(last, default=self.positions[partition])
+
+    def _at_end(self) -> bool:
+        return all(self._read_up_to(partition) >= self._log.bounds(partition).end for partition in self.positions)
+
+
+def ranges_of(messages: tuple[Message, ...], positions: Mapping[Partition, int]) -> tuple[Range, ...]:
+    """The ranges that cover these messages from the positions on, in the order of partitions."""
+    ends: dict[Partition, int] = {}
+    for message in messages:
+        ends[message.partition] = max(ends.get(message.partition, 0), message.offset + 1)
+    return tuple(Range(p.index, positions[p], end) for p, end in sorted(ends.items()))

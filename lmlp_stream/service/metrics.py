@@ -14,28 +14,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import start_http_server
 
 from lmlp_stream.errors import ConfigError
+from lmlp_stream.wire.rejection import Reason
 
 OUTCOMES = ("learned", "held_out", "duplicate", "refused")
 """What can become of a record; each record is counted once."""
-
-REJECTION_REASONS = (
-    "not_msgpack",
-    "too_large",
-    "unknown_schema",
-    "unknown_version",
-    "missing_field",
-    "wrong_type",
-    "bad_array",
-    "too_many_atoms",
-    "unknown_element",
-    "not_finite",
-    "overlapping_atoms",
-    "force_too_large",
-    "net_force",
-    "no_label",
-    "level_of_theory",
-)
-"""Why a record is refused."""
 
 WITHHOLDING_REASONS = ("few_labels", "no_holdout", "not_finite", "regression", "store", "other")
 """Why a due snapshot is not announced; a reason of another spelling counts as other."""
@@ -61,7 +43,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._info(learner, version)
         self._records = self._counters("lmlp_records", "Records by what became of them", "outcome", OUTCOMES)
-        self._rejections = self._counters("lmlp_rejections", "Refused records", "reason", REJECTION_REASONS)
+        self._rejections = self._counters("lmlp_rejections", "Refused records", "reason", Reason)
         self._requests = self._counter("lmlp_label_requests", "Label requests seen on the log")
         self._lag = Gauge(
             "lmlp_lag_records",
@@ -80,14 +62,14 @@ class Metrics:
         self._retention = self._errors("retention", "on the hold-out of what came earlier")
         self._domains = _Domains(self._registry)
         self._energy_disagreement = self._gauge(
-            "lmlp_disagreement_energy_ev_per_atom", "Mean standard deviation of the members' energies on arrivals"
+            "lmlp_disagreement_energy_ev_per_atom", "Root mean square standard deviation of the members' energies"
         )
         self._force_disagreement = self._gauge(
-            "lmlp_disagreement_force_ev_per_angstrom", "Mean standard deviation of the members' forces on arrivals"
+            "lmlp_disagreement_force_ev_per_angstrom", "Root mean square standard deviation of the members' forces"
         )
         self._coverage = self._gauges(
             "lmlp_coverage_90_ratio",
-            "Share of labels inside their 90 % interval; 0.9 is calibrated, less is overconfident",
+            "Share of labels inside the members' normal 90 % interval; 0.9 is calibrated, less is overconfident",
             "quantity",
             ("energy", "forces"),
         )
@@ -115,7 +97,10 @@ class Metrics:
         )
         self._announced = self._counter("lmlp_snapshots_announced", "Snapshots announced")
         self._withheld = self._counters(
-            "lmlp_snapshots_withheld", "Due snapshots that were not announced", "reason", WITHHOLDING_REASONS
+            "lmlp_snapshots_withheld",
+            "Due snapshots that were not announced, by each reason",
+            "reason",
+            WITHHOLDING_REASONS,
         )
 
     def learned(self, n_records: int) -> None:
@@ -130,8 +115,8 @@ class Metrics:
         """Count records whose id was known."""
         self._records["duplicate"].inc(n_records)
 
-    def refused(self, reason: str) -> None:
-        """Count one refused record by its `wire.Reason`."""
+    def refused(self, reason: Reason) -> None:
+        """Count one refused record by its reason."""
         self._records["refused"].inc()
         self._rejections[reason].inc()
 
@@ -171,12 +156,12 @@ class Metrics:
         self._domains.set(errors)
 
     def disagreement(self, *, energy: float, force: float) -> None:
-        """Set the mean standard deviation of the members on arrivals, eV/atom and eV/Å."""
+        """Set the root mean square standard deviation of the members, eV/atom and eV/Å."""
         self._energy_disagreement.set(energy)
         self._force_disagreement.set(force)
 
     def coverage(self, *, energy: float, forces: float) -> None:
-        """Set the shares of labels inside their 90 % interval, from 0 to 1."""
+        """Set the shares of labels inside the members' normal 90 % interval, from 0 to 1."""
         self._coverage["energy"].set(energy)
         self._coverage["forces"].set(forces)
 

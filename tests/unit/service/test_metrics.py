@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lmlp_stream.errors import ConfigError
-from lmlp_stream.service.metrics import MAX_DOMAINS, OUTCOMES, REJECTION_REASONS, WITHHOLDING_REASONS, Metrics
+from lmlp_stream.service.metrics import MAX_DOMAINS, OUTCOMES, WITHHOLDING_REASONS, Metrics
+from lmlp_stream.wire.rejection import Reason
 
 
 def series(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -34,7 +35,7 @@ def test_every_label_value_is_there_before_anything_happens(metrics: Metrics) ->
     found = series(metrics)
     for outcome in OUTCOMES:
         assert found["lmlp_records_total", (outcome,)] == 0
-    for reason in REJECTION_REASONS:
+    for reason in Reason:
         assert found["lmlp_rejections_total", (reason,)] == 0
     for reason in WITHHOLDING_REASONS:
         assert found["lmlp_snapshots_withheld_total", (reason,)] == 0
@@ -48,10 +49,9 @@ def test_unknown_errors_are_not_reported_as_zero(metrics: Metrics) -> None:
 
 
 def test_a_refused_record_is_counted_once_with_its_reason(metrics: Metrics) -> None:
-    reason = str(REJECTION_REASONS[0])
-    metrics.refused(REJECTION_REASONS[0])
+    metrics.refused(Reason.OVERLAPPING_ATOMS)
     assert value(metrics, "lmlp_records_total", "refused") == 1
-    assert value(metrics, "lmlp_rejections_total", reason) == 1
+    assert value(metrics, "lmlp_rejections_total", "overlapping_atoms") == 1
     assert sum(number for (name, _), number in series(metrics).items() if name == "lmlp_rejections_total") == 1
 
 

@@ -15,6 +15,7 @@ echo "$$ $OMP_NUM_THREADS $*" >> "$RECORD"
 for file in "$@"; do [ "${file##*.}" != extxyz ] || cat "$file" >> "$RECORD"; done
 """
 CALCULATE = """#!/usr/bin/env bash
+echo "calculating" >&2
 echo "labels of $(cat "$1")" > "$2"
 """
 
@@ -102,3 +103,4 @@ def test_a_job_without_a_configuration_says_what_is_missing_before_it_works(site
     assert code != 0
     assert record == ""
     assert "CONFIG: is the TOML file of the learner" in stderr
+    assert "calculating" not in stderr

@@ -1,8 +1,12 @@
 """Structures and their labels: what a quantum-chemistry job knows about one arrangement of atoms."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 from jaxtyping import Bool, Float, Int
 
 
@@ -57,3 +61,59 @@ class LabelledStructure(Structure):
     level_of_theory: str = ""
     source: str = ""
     weight: float = 1.0
+
+
+def unlabelled(structure: Structure) -> LabelledStructure:
+    """The structure with NaN in the place of its labels: something to predict."""
+    return LabelledStructure(
+        atomic_numbers=structure.atomic_numbers,
+        positions=structure.positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+        charge=structure.charge,
+        multiplicity=structure.multiplicity,
+        id="",
+        group="",
+        domain="",
+        energy=math.nan,
+        forces=np.full((structure.n_atoms, 3), np.nan),
+    )
+
+
+def from_ase(atoms: Atoms) -> Structure:
+    """The structure an ASE `Atoms` object holds, without its labels.
+
+    Charge and multiplicity are `atoms.info["charge"]` and `atoms.info["multiplicity"]` where they stand there, else the
+    sum of the initial charges, and the sum of the initial magnetic moments plus one where any of them is set.
+    """
+    moments = atoms.arrays.get("initial_magmoms", np.zeros(1))
+    multiplicity = round(abs(float(moments.sum()))) + 1 if moments.any() else 0
+    charge = float(atoms.arrays.get("initial_charges", np.zeros(1)).sum())
+    return Structure(
+        atomic_numbers=atoms.numbers.astype(np.int64),
+        positions=np.array(atoms.positions, dtype=np.float64),
+        cell=np.array(atoms.cell.array, dtype=np.float64),
+        pbc=np.array(atoms.pbc, dtype=np.bool_),
+        charge=float(atoms.info.get("charge", charge)),
+        multiplicity=int(atoms.info.get("multiplicity", multiplicity)),
+    )
+
+
+def to_ase(structure: Structure) -> Atoms:
+    """The ASE `Atoms` object of a structure; labels that are there sit in its `SinglePointCalculator`."""
+    atoms = Atoms(
+        numbers=structure.atomic_numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc
+    )
+    atoms.info["charge"] = structure.charge
+    if structure.multiplicity:
+        atoms.info["multiplicity"] = structure.multiplicity
+    if isinstance(structure, LabelledStructure):
+        labels: dict[str, object] = {}
+        if np.isfinite(structure.energy):
+            labels["energy"] = structure.energy
+        if np.isfinite(structure.forces).all():
+            labels["forces"] = structure.forces
+        if structure.stress is not None:
+            labels["stress"] = full_3x3_to_voigt_6_stress(structure.stress)
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+    return atoms

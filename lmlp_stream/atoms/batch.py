@@ -1,0 +1,139 @@
+"""Structures prepared for learning, and many of them as one set of arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.atoms.symmetry import Descriptors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """A structure with what was computed once for it; `structure.unlabelled` makes one of a plain `Structure`."""
+
+    structure: LabelledStructure
+    descriptors: Descriptors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Structures side by side: atoms are concatenated in order, neighbors padded to the largest number N.
+
+    Arrays of one precision hold what networks touch; what is summed to total energies is float64.
+
+    Attributes:
+        n_structures: S.
+        structure_index: Structure of each atom.
+        atomic_numbers: Z of each atom.
+        atoms_of: Indices of the atoms of each element, by atomic number, ascending.
+        values: Symmetry functions G.
+        derivatives: dG_i/d(r_j - r_i) in Å⁻¹: all x, then all y, then all z.
+        neighbor_index: Atom j of each neighbor; an atom itself in the padding.
+        reverse_slot: Neighbor slot of j that holds the same pair; the slot itself in the padding.
+        vectors: r_j - r_i in Å; zero in the padding.
+        volume: Cell volume in Å³; NaN where the structure does not repeat in all three directions.
+        any_volume: Whether any volume is a number.
+        n_atoms: Atoms of each structure.
+        energy: Reference energies in eV, float64; NaN where missing.
+        forces: Reference forces in eV/Å; NaN where missing.
+        stress: Reference stress in eV/Å³; NaN where missing.
+        weight: Weight of each structure in the loss.
+        composition: Number of atoms by structure and atomic number, float64.
+    """
+
+    n_structures: int
+    structure_index: Int[Tensor, "A"]
+    atomic_numbers: Int[Tensor, "A"]
+    atoms_of: dict[int, Int[Tensor, "n"]]
+    values: Float[Tensor, "A D"]
+    derivatives: Float[Tensor, "A D 3*N"]
+    neighbor_index: Int[Tensor, "A N"]
+    reverse_slot: Int[Tensor, "A N"]
+    vectors: Float[Tensor, "A N 3"]
+    volume: Float[Tensor, "S"]
+    any_volume: bool
+    n_atoms: Int[Tensor, "S"]
+    energy: Float[Tensor, "S"]
+    forces: Float[Tensor, "A 3"]
+    stress: Float[Tensor, "S 3 3"]
+    weight: Float[Tensor, "S"]
+    composition: Float[Tensor, "S 119"]
+
+
+def composition_of(atomic_numbers: Int[np.ndarray, "A"]) -> Float[np.ndarray, "119"]:
+    """Number of atoms of each element, by atomic number."""
+    return np.bincount(atomic_numbers, minlength=N_ATOMIC_NUMBERS).astype(np.float64)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """One batch of at least one example, on the device and in the precision of their descriptors."""
+    structures = [example.structure for example in examples]
+    descriptors = [example.descriptors for example in examples]
+    values = torch.cat([d.values for d in descriptors])
+    dtype, device = values.dtype, values.device
+    numbers = np.concatenate([s.atomic_numbers for s in structures])
+    n_atoms = np.array([s.n_atoms for s in structures])
+    unknown_stress = np.full((3, 3), np.nan)
+    volumes = np.array([abs(np.linalg.det(s.cell)) if s.pbc.all() else np.nan for s in structures])
+    n_neighbors = max(d.neighbor_index.shape[1] for d in descriptors)
+    first_atoms = np.cumsum(n_atoms) - n_atoms
+
+    def tensor(array: np.ndarray, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.as_tensor(array, dtype=dtype, device=device)
+
+    return Batch(
+        n_structures=len(examples),
+        structure_index=tensor(np.repeat(np.arange(len(examples)), n_atoms), torch.int64),
+        atomic_numbers=tensor(numbers, torch.int64),
+        atoms_of={int(z): tensor(np.flatnonzero(numbers == z), torch.int64) for z in np.unique(numbers)},
+        values=values,
+        derivatives=torch.cat([_padded_derivatives(d, n_neighbors) for d in descriptors]),
+        neighbor_index=torch.cat(
+            [_padded_index(d, n_neighbors) + int(a) for d, a in zip(descriptors, first_atoms, strict=True)]
+        ),
+        reverse_slot=torch.cat([_padded_slots(d, n_neighbors) for d in descriptors]),
+        vectors=torch.cat([_padded_vectors(d, n_neighbors) for d in descriptors]),
+        volume=tensor(volumes),
+        any_volume=bool(np.isfinite(volumes).any()),
+        n_atoms=tensor(n_atoms, torch.int64),
+        energy=tensor(np.array([s.energy for s in structures]), torch.float64),
+        forces=tensor(np.concatenate([s.forces for s in structures])),
+        stress=tensor(np.array([unknown_stress if s.stress is None else s.stress for s in structures])),
+        weight=tensor(np.array([s.weight for s in structures])),
+        composition=tensor(np.array([composition_of(s.atomic_numbers) for s in structures]), torch.float64),
+    )
+
+
+def _padded_derivatives(descriptors: Descriptors, n_neighbors: int) -> Float[Tensor, "A D 3*N"]:
+    derivatives = descriptors.derivatives
+    n_atoms, n_functions, _ = derivatives.shape
+    missing = n_neighbors - descriptors.neighbor_index.shape[1]
+    if not missing:
+        return derivatives
+    split = derivatives.reshape(n_atoms, n_functions, 3, n_neighbors - missing)
+    return torch.nn.functional.pad(split, (0, missing)).reshape(n_atoms, n_functions, 3 * n_neighbors)
+
+
+def _padded_index(descriptors: Descriptors, n_neighbors: int) -> Int[Tensor, "A N"]:
+    index = descriptors.neighbor_index
+    n_atoms, present = index.shape
+    own = torch.arange(n_atoms, device=index.device)[:, None].expand(n_atoms, n_neighbors - present)
+    return torch.cat([index, own], dim=1)
+
+
+def _padded_slots(descriptors: Descriptors, n_neighbors: int) -> Int[Tensor, "A N"]:
+    slots = descriptors.reverse_slot
+    n_atoms, present = slots.shape
+    own = torch.arange(present, n_neighbors, device=slots.device).expand(n_atoms, n_neighbors - present)
+    return torch.cat([slots, own], dim=1)
+
+
+def _padded_vectors(descriptors: Descriptors, n_neighbors: int) -> Float[Tensor, "A N 3"]:
+    missing = n_neighbors - descriptors.neighbor_index.shape[1]
+    return torch.nn.functional.pad(descriptors.vectors, (0, 0, 0, missing))

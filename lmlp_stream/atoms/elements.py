@@ -1,0 +1,95 @@
+"""Elements: symbols, and the periodic-table numbers behind the element factors of the symmetry functions.
+
+Source: Eckhoff & Reiher, J. Chem. Theory Comput. 2023, 19, 3509 (doi 10.1021/acs.jctc.3c00279), and the table their
+inference code SCINE Parrot 1.0.0 runs with. It ends at xenon; there are no factors for f-block elements.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+SYMBOLS: tuple[str, ...] = (
+    *("X", "H", "He", "Li", "Be", "B", "C", "N", "O", "F", "Ne", "Na", "Mg", "Al", "Si", "P", "S", "Cl", "Ar"),
+    *("K", "Ca", "Sc", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se", "Br", "Kr"),
+    *("Rb", "Sr", "Y", "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb", "Te", "I", "Xe"),
+    *("Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb", "Lu"),
+    *("Hf", "Ta", "W", "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At", "Rn"),
+    *("Fr", "Ra", "Ac", "Th", "Pa", "U", "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No", "Lr"),
+    *("Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"),
+)
+"""Symbol of each atomic number; `SYMBOLS[0]` is a placeholder."""
+
+ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) if z}
+"""Atomic number of each symbol."""
+
+N_ATOMIC_NUMBERS = len(SYMBOLS)
+"""Length of an axis that is indexed by the atomic number: 119."""
+
+LAST_ELEMENT = 54
+"""Xenon, the last element with element factors."""
+
+NUMBERS: tuple[str, ...] = ("1", "n", "sp", "d", "6-n", "9-sp", "11-d")
+"""Names of the periodic-table numbers h_t: one, period, main-group number, d number, and their complements."""
+
+MAXIMA: tuple[int, ...] = (1, 5, 8, 10, 5, 8, 10)
+"""Largest value of each periodic-table number, which its element factor is divided by."""
+
+_NOBLE_GASES = (2, 10, 18, 36, 54)
+
+
+def element_numbers(z: int) -> tuple[int, ...]:
+    """The seven periodic-table numbers (1, n, sp, d, 6-n, 9-sp, 11-d) of an element from H to Xe.
+
+    sp is 1 to 8 in the main groups and 2 in the d-block, d is 1 to 10 in the d-block and 0 in the main groups,
+    where 11-d counts as 0, too; helium is a noble gas (sp = 8).
+
+    Raises:
+        ValueError: The element is beyond xenon.
+    """
+    if not 1 <= z <= LAST_ELEMENT:
+        raise ValueError(f"Z = {z} has no element factors; they end at Xe (Z = {LAST_ELEMENT})")
+    period = next(n for n, noble_gas in enumerate(_NOBLE_GASES, start=1) if z <= noble_gas)
+    column = z - (0, *_NOBLE_GASES)[period - 1]
+    columns = _NOBLE_GASES[period - 1] - (0, *_NOBLE_GASES)[period - 1]
+    if z == 1 or column <= 2 < columns:
+        sp, d = column, 0
+    elif column <= columns - 6:
+        sp, d = 2, column - 2
+    else:
+        sp, d = 8 - (columns - column), 0
+    return 1, period, sp, d, 6 - period, 9 - sp, 11 - d if d else 0
+
+
+def _number_table() -> Float[np.ndarray, "55 7"]:
+    return np.array([(0,) * 7, *(element_numbers(z) for z in range(1, LAST_ELEMENT + 1))], dtype=np.float64)
+
+
+def radial_factor_table(number: str) -> Float[np.ndarray, "55"]:
+    """Element factor H_j = h_t(Z_j) / max h_t of a radial function, by atomic number.
+
+    Source: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279.
+    """
+    t = NUMBERS.index(number)
+    return _number_table()[:, t] / MAXIMA[t]
+
+
+def angular_factor_table(factor: str) -> Float[np.ndarray, "55 55"]:
+    """Element factor H_jk of an angular function, by the atomic numbers of both neighbors.
+
+    `sum:T` is [h_t(Z_j) + h_t(Z_k)] / (2 max h_t), `difference:T` is (|h_t(Z_j) - h_t(Z_k)| + 1) / max h_t but 0 where
+    both numbers are 0. Source: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279.
+    """
+    kind, _, number = factor.partition(":")
+    t = NUMBERS.index(number)
+    h = _number_table()[:, t]
+    if kind == "sum":
+        table: Float[np.ndarray, "55 55"] = (h[:, None] + h[None, :]) / (2 * MAXIMA[t])
+        return table
+    both_zero = (h[:, None] == 0) & (h[None, :] == 0)
+    return np.where(both_zero, 0.0, (np.abs(h[:, None] - h[None, :]) + 1) / MAXIMA[t])
+
+
+RADIAL_FACTORS: tuple[str, ...] = NUMBERS
+"""Names of the element factors a radial function can have."""
+
+ANGULAR_FACTORS: tuple[str, ...] = (*(f"sum:{t}" for t in NUMBERS), *(f"difference:{t}" for t in NUMBERS[1:]))
+"""Names of the element factors an angular function can have."""

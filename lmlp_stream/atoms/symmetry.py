@@ -1,0 +1,104 @@
+"""Element-embracing atom-centered symmetry functions (eeACSF) and their derivatives, for all atoms of a structure.
+
+Functional form: Eckhoff & Reiher, J. Chem. Theory Comput. 2023, 19, 3509 (doi 10.1021/acs.jctc.3c00279), as their
+inference code SCINE Parrot 1.0.0 evaluates it; the radial shift is our extension. The sum over pairs of neighbors is
+factored: the angular parts are first summed over the neighbors k of each element, then met with the element factors,
+which depend on the two elements alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lmlp_stream.atoms.elements import LAST_ELEMENT, SYMBOLS
+from lmlp_stream.atoms.neighbors import neighbor_list
+from lmlp_stream.atoms.structure import Structure
+from lmlp_stream.atoms.symmetry_grid import AngularGrid, Neighborhood, RadialGrid
+from lmlp_stream.atoms.symmetry_spec import AngularFunction, RadialFunction, SymmetrySpec, spec_of
+from lmlp_stream.errors import UsageError
+
+__all__ = ["AngularFunction", "Descriptors", "RadialFunction", "SymmetryFunctions", "SymmetrySpec", "spec_of"]
+
+CHUNK_BYTES = 256 * 2**20
+"""Memory an intermediate array may take; larger structures are evaluated a few atoms at a time."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Descriptors:
+    """Symmetry functions of every atom of a structure, with their derivatives; neighbors are padded to a common N.
+
+    Attributes:
+        values: G, [A D].
+        derivatives: dG_i/d(r_j - r_i) in Å⁻¹, [A D 3*N]: all x, then all y, then all z; zero in the padding.
+        neighbor_index: Index j of each neighbor, [A N]; an atom's own index in the padding.
+        reverse_slot: Which neighbor slot of j holds the same pair seen from j, [A N]; the slot itself in the padding.
+        vectors: r_j - r_i in Å, [A N 3]; zero in the padding.
+    """
+
+    values: Float[Tensor, "A D"]
+    derivatives: Float[Tensor, "A D 3*N"]
+    neighbor_index: Int[Tensor, "A N"]
+    reverse_slot: Int[Tensor, "A N"]
+    vectors: Float[Tensor, "A N 3"]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all arrays, bytes."""
+        arrays = (self.values, self.derivatives, self.neighbor_index, self.reverse_slot, self.vectors)
+        return sum(array.numel() * array.element_size() for array in arrays)
+
+
+class SymmetryFunctions:
+    """Evaluates a list of symmetry functions.
+
+    Attributes:
+        spec: The functions.
+        n_functions: Their number D.
+    """
+
+    def __init__(self, spec: SymmetrySpec, dtype: torch.dtype, device: torch.device) -> None:
+        self.spec = spec
+        self.n_functions = spec.n_functions
+        self._dtype, self._device = dtype, device
+        self._radial = RadialGrid(spec, dtype, device)
+        self._angular = AngularGrid(spec, dtype, device)
+
+    def evaluate(self, structure: Structure) -> Descriptors:
+        """Values and derivatives for every atom; equal bit for bit whatever was evaluated before.
+
+        Raises:
+            UsageError: The structure holds an element beyond xenon.
+        """
+        beyond = structure.atomic_numbers[(structure.atomic_numbers < 1) | (structure.atomic_numbers > LAST_ELEMENT)]
+        if len(beyond):
+            raise UsageError(
+                f"Z = {beyond[0]} has no element factors; they go from H to {SYMBOLS[LAST_ELEMENT]}: leave it out"
+            )
+        pairs = neighbor_list(structure, self.spec.cutoff)
+        neighborhood = Neighborhood.of(structure, pairs, self.spec.cutoff, self._dtype, self._device)
+        n_atoms, n_neighbors = neighborhood.r.shape
+        values = torch.empty(n_atoms, self.n_functions, dtype=self._dtype, device=self._device)
+        derivatives = torch.empty(n_atoms, self.n_functions, 3 * n_neighbors, dtype=self._dtype, device=self._device)
+        chunk_size, n_radial = self._chunk(neighborhood), self._radial.n_functions
+        for first in range(0, n_atoms, chunk_size):
+            rows = slice(first, first + chunk_size)
+            chunk = neighborhood.rows(rows)
+            self._radial.evaluate(chunk, values[rows, :n_radial], derivatives[rows, :n_radial])
+            self._angular.evaluate(chunk, values[rows, n_radial:], derivatives[rows, n_radial:])
+        return Descriptors(
+            values=values,
+            derivatives=derivatives,
+            neighbor_index=neighborhood.index,
+            reverse_slot=neighborhood.reverse_slot,
+            vectors=neighborhood.vectors,
+        )
+
+    def _chunk(self, neighborhood: Neighborhood) -> int:
+        n_neighbors = max(neighborhood.r.shape[1], 1)
+        n_legs = len(neighborhood.elements) * self._angular.n_shells
+        largest = max(
+            self._angular.n_parts * n_neighbors * max(n_neighbors, 3 * n_legs), 3 * n_neighbors * self.n_functions
+        )
+        return max(1, CHUNK_BYTES // (largest * self._dtype.itemsize))

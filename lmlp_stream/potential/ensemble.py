@@ -1,0 +1,209 @@
+"""Energies, forces and stress of all members of an ensemble at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.atoms.symmetry import SymmetrySpec
+from lmlp_stream.potential.baseline import Baseline
+from lmlp_stream.potential.network import forward_with_gradient, init_network
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What each member says of each structure.
+
+    Attributes:
+        energy: Total energy with the baseline in eV, float64.
+        forces: Forces in eV/Å.
+        stress: Stress in eV/Å³, tension positive; NaN without a volume.
+    """
+
+    energy: Float[Tensor, "M S"]
+    forces: Float[Tensor, "M A 3"]
+    stress: Float[Tensor, "M S 3 3"]
+
+    @property
+    def mean_energy(self) -> Float[Tensor, "S"]:
+        """Energy of the ensemble in eV."""
+        return self.energy.mean(dim=0)
+
+    @property
+    def mean_forces(self) -> Float[Tensor, "A 3"]:
+        """Forces of the ensemble in eV/Å."""
+        return self.forces.mean(dim=0)
+
+    @property
+    def mean_stress(self) -> Float[Tensor, "S 3 3"]:
+        """Stress of the ensemble in eV/Å³."""
+        return self.stress.mean(dim=0)
+
+    @property
+    def energy_disagreement(self) -> Float[Tensor, "S"]:
+        """Standard deviation of the members' energies in eV; 0 for one member."""
+        return _disagreement(self.energy)
+
+    @property
+    def forces_disagreement(self) -> Float[Tensor, "A 3"]:
+        """Standard deviation of the members' force components in eV/Å; 0 for one member."""
+        return _disagreement(self.forces)
+
+
+class Ensemble:
+    """Members that share symmetry functions and baseline, and differ in their atomic networks.
+
+    Attributes:
+        spec: The symmetry functions.
+        hidden: Neurons of the hidden layers.
+        members: Number of members M.
+        dtype: Precision of the networks.
+        device: Where they are.
+        parameters: Network parameters by atomic number, ascending; leaves that require gradients.
+        baseline: Atomic reference energies.
+    """
+
+    def __init__(
+        self,
+        spec: SymmetrySpec,
+        *,
+        hidden: Sequence[int],
+        members: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        baseline: Baseline,
+    ) -> None:
+        self.spec = spec
+        self.hidden = tuple(hidden)
+        self.members = members
+        self.dtype = dtype
+        self.device = device
+        self.baseline = baseline
+        self.parameters: dict[int, dict[str, Tensor]] = {}
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers with a network, ascending."""
+        return tuple(self.parameters)
+
+    def covers(self, atomic_numbers: Iterable[int]) -> bool:
+        """Whether every element has a network."""
+        return all(int(z) in self.parameters for z in atomic_numbers)
+
+    def add_element(self, z: int, values: Float[Tensor, "n D"], generator: torch.Generator) -> None:
+        """Give an element fresh networks, standardised to the symmetry functions of its first atoms."""
+        fresh = init_network(self.spec.n_functions, self.hidden, self.members, generator, values)
+        self.parameters[z] = {name: array.requires_grad_(True) for name, array in fresh.items()}
+        self.parameters = dict(sorted(self.parameters.items()))
+
+    def predict(self, batch: Batch) -> Prediction:
+        """Energies, forces and stress of every member."""
+        return self.evaluate(batch, differentiable=False)
+
+    def evaluate(self, batch: Batch, *, differentiable: bool) -> Prediction:
+        """Energies, forces and stress of every member; with the graph to the parameters where asked.
+
+        F_a = -sum_i sum_mu dE/dG_i,mu dG_i,mu/dr_a (SCINE Parrot 1.0.0): the networks give dE/dG of every member, the
+        batch holds dG/dr, which the members share.
+        """
+        with torch.set_grad_enabled(differentiable):
+            energies, gradients = self._networks(batch)
+            total = energies.new_zeros(self.members, batch.n_structures, dtype=torch.float64)
+            total = total.index_add(1, batch.structure_index, energies.double())
+            by_vector = batch.derivatives.transpose(1, 2) @ gradients
+            return Prediction(
+                energy=total + self.baseline.energy(batch.composition),
+                forces=_forces(by_vector, batch),
+                stress=_stress(by_vector, batch),
+            )
+
+    def _networks(self, batch: Batch) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A D M"]]:
+        pieces = [forward_with_gradient(self.parameters[z], batch.values[some]) for z, some in batch.atoms_of.items()]
+        order = torch.cat(list(batch.atoms_of.values()))
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
+        energies = torch.cat([energy for energy, _ in pieces], dim=1)[:, back]
+        gradients = torch.cat([gradient.permute(1, 2, 0) for _, gradient in pieces])
+        return energies, _Exchange.apply(gradients, back, order)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all parameters and of the baseline, by dotted name."""
+        state = {
+            f"element.{z}.{name}": parameter.detach().clone()
+            for z, parameters in self.parameters.items()
+            for name, parameter in parameters.items()
+        }
+        state.update({f"baseline.{name}": array for name, array in self.baseline.state_dict().items()})
+        return state
+
+    @classmethod
+    def from_state(
+        cls,
+        spec: SymmetrySpec,
+        state: Mapping[str, Tensor],
+        *,
+        hidden: Sequence[int],
+        members: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Self:
+        """The ensemble `state_dict` described."""
+        baseline = {name.removeprefix("baseline."): array for name, array in state.items() if "baseline." in name}
+        ensemble = cls(
+            spec, hidden=hidden, members=members, dtype=dtype, device=device, baseline=Baseline.from_state(baseline)
+        )
+        parameters: dict[int, dict[str, Tensor]] = {}
+        for name, array in state.items():
+            if name.startswith("element."):
+                _, z, parameter = name.split(".")
+                leaf = array.detach().to(dtype=dtype, device=device, copy=True).requires_grad_(True)
+                parameters.setdefault(int(z), {})[parameter] = leaf
+        ensemble.parameters = dict(sorted(parameters.items()))
+        return ensemble
+
+
+class _Exchange(torch.autograd.Function):
+    """Rows in another order; the gradient goes back by the inverse order, which is a gather and so deterministic."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return rows[order]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return gradients[0][inverse], None, None
+
+
+def _forces(by_vector: Float[Tensor, "A 3*N M"], batch: Batch) -> Float[Tensor, "M A 3"]:
+    """F_i = sum_j dE/dr_ij - dE/dr_ji: what pulls at a vector's tail, less what pushes at the head of its reverse."""
+    n_atoms, n_neighbors = batch.neighbor_index.shape
+    components = torch.arange(3, device=by_vector.device)[:, None]
+    rows = (batch.neighbor_index[:, None] * 3 + components) * n_neighbors + batch.reverse_slot[:, None]
+    pulls = by_vector.reshape(n_atoms * 3 * n_neighbors, -1)
+    pushes = _Exchange.apply(pulls, rows.flatten(), rows.flatten())
+    forces: Tensor = (pulls - pushes).view(n_atoms, 3, n_neighbors, by_vector.shape[2]).sum(dim=2)
+    return forces.permute(2, 0, 1)
+
+
+def _stress(by_vector: Float[Tensor, "A 3*N M"], batch: Batch) -> Float[Tensor, "M S 3 3"]:
+    """(1/V) dE/d(strain) = (1/V) sum_ij dE/dr_ij ⊗ r_ij."""
+    n_atoms, n_neighbors = batch.neighbor_index.shape
+    n_members = by_vector.shape[2]
+    if not batch.any_volume:
+        return by_vector.new_full((n_members, batch.n_structures, 3, 3), torch.nan)
+    split = by_vector.reshape(n_atoms, 3, n_neighbors, n_members)
+    of_atoms = batch.vectors.transpose(1, 2)[:, None] @ split
+    virial = by_vector.new_zeros(batch.n_structures, 3, 3, n_members).index_add(0, batch.structure_index, of_atoms)
+    volume = batch.volume[:, None, None, None]
+    known = volume.isfinite()
+    return torch.where(known, virial / torch.where(known, volume, 1), torch.nan).permute(3, 0, 1, 2)
+
+
+def _disagreement(members: Tensor) -> Tensor:
+    return members.std(dim=0, correction=1) if len(members) > 1 else torch.zeros_like(members[0])

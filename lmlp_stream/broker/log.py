@@ -1,13 +1,26 @@
-"""The log: append-only topics of partitions, and its in-memory form.
+"""The log: append-only topics of partitions. `memory`, `sqlite` and `kafka` are its forms.
 
-Offsets are *next offsets*: the position of a reader is the offset of the record it reads next, and an
-empty partition begins and ends at the same offset. Backends number from wherever they like.
+Offsets are *next offsets*: the position of a reader is the offset of the message it reads next, and an
+empty partition begins and ends at the same offset. Backends number from wherever they like, and a compacted
+partition has gaps: after a message, the next position is its offset plus one whatever comes there.
+
+The order of reading is a law of the log, not of a backend: among the messages that are there, the one with the
+lowest (offset, partition) comes next. So partitions that grow together are read in turn, a partition that lies
+behind catches up before the others go on, and the order is a function of the positions alone: it does not
+depend on how many messages a poll takes, on when they arrived, or on where a reader was interrupted.
 """
 
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from lmlp_stream.errors import BrokerError
+
+MAX_MESSAGE_BYTES = 8 * 2**20
+"""Largest message (key, value and headers) that any form accepts, bytes."""
+
+Headers = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,7 +39,7 @@ class Message:
     offset: int
     key: bytes
     value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
     timestamp_ms: int
 
 
@@ -59,26 +72,29 @@ class Source(Protocol):
     """Reads messages of fixed partitions from fixed positions: assign and seek, never a consumer group."""
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Message]:
-        """Messages in partition order, at most `max_messages`, as soon as there is one; empty after `timeout_s`.
+        """Messages in order of (offset, partition), at most `max_messages`, as soon as there is one.
+
+        Empty after `timeout_s` without any. A log that cannot be reached for a while looks like a silent one.
 
         Raises:
-            BrokerError: A position lies outside the partition (records were deleted or the topic re-created).
+            BrokerError: A position lies outside the partition (messages were deleted or the topic re-created).
         """
         ...
 
     def close(self) -> None:
-        """Release the connection; further polls are errors."""
+        """Release the connection; the source is not used again."""
         ...
 
 
 class Sink(Protocol):
     """Appends messages; bounded in memory, so `send` may block."""
 
-    def send(self, topic: str, *, key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
-        """Append to the partition that `partition_of(key)` names.
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: Headers = ()) -> None:
+        """Append to the partition that `partition_of(key)` names; readers see it after `flush` at the latest.
 
         Raises:
-            BrokerError: The message is larger than the log accepts, or the log cannot be reached.
+            BrokerError: The topic does not exist, the message is larger than `MAX_MESSAGE_BYTES`, the log cannot
+                be reached, or a message sent before was not accepted.
         """
         ...
 
@@ -91,7 +107,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Flush and release the connection."""
+        """Flush and release the connection; the sink is not used again."""
         ...
 
 
@@ -107,11 +123,15 @@ class Log(Protocol):
         ...
 
     def bounds(self, partition: Partition) -> Bounds:
-        """Readable range of a partition at this moment."""
+        """Readable range of a partition at this moment.
+
+        Raises:
+            BrokerError: The partition does not exist, or the log cannot be reached.
+        """
         ...
 
     def source(self, start: Mapping[Partition, int]) -> Source:
-        """A reader of these partitions from these next offsets; clipped nowhere, checked at the first poll."""
+        """A reader of these partitions from these next offsets; clipped nowhere, checked when it polls."""
         ...
 
     def sink(self) -> Sink:
@@ -123,10 +143,57 @@ class Log(Protocol):
         ...
 
     def close(self) -> None:
-        """Release every connection."""
+        """Release the log's own connection; sources and sinks are closed by those who opened them."""
         ...
 
 
 def partition_of(key: bytes, n_partitions: int) -> int:
     """Index of the partition a key belongs to: the same on every backend, so streams replay identically."""
     return zlib.crc32(key) % n_partitions
+
+
+def in_order(candidates: Iterable[Message], max_messages: int) -> list[Message]:
+    """The first messages in the order of reading.
+
+    Right when `candidates` holds, of each partition, its next `max_messages` messages or all there are.
+    """
+    return sorted(candidates, key=lambda message: (message.offset, message.partition))[:max_messages]
+
+
+def check_position(partition: Partition, position: int, bounds: Bounds) -> None:
+    """Nothing, if the position can be read from.
+
+    Raises:
+        BrokerError: It lies outside the bounds.
+    """
+    if not bounds.begin <= position <= bounds.end:
+        raise BrokerError(
+            f"position {position} of {partition.topic}[{partition.index}] lies outside the log's {bounds.begin} to "
+            f"{bounds.end}: messages were deleted or the topic was created anew; restore the log, or start from a "
+            f"checkpoint that belongs to it"
+        )
+
+
+def check_size(topic: str, key: bytes, value: bytes, headers: Headers) -> int:
+    """Size of a message, bytes.
+
+    Raises:
+        BrokerError: It is larger than `MAX_MESSAGE_BYTES`.
+    """
+    size = len(key) + len(value) + sum(len(name.encode()) + len(content) for name, content in headers)
+    if size > MAX_MESSAGE_BYTES:
+        raise BrokerError(
+            f"a message of {size} bytes for {topic} is larger than the {MAX_MESSAGE_BYTES} bytes a log accepts; "
+            f"send it in parts, or a reference to it"
+        )
+    return size
+
+
+def missing_topic(topic: str) -> BrokerError:
+    """The error for a topic that nobody created."""
+    return BrokerError(f"there is no topic {topic!r} in the log; `Log.ensure` creates it")
+
+
+def missing_partition(partition: Partition) -> BrokerError:
+    """The error for a partition that does not exist."""
+    return BrokerError(f"there is no partition {partition.topic}[{partition.index}] in the log; is its topic created?")

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 
 from lmlp_stream.config import Config
 from lmlp_stream.errors import ConfigError, DamagedStoreError, FencedError, UsageError
+from lmlp_stream.store.files import sync_folder
 
 STATE_FILE = "state.safetensors"
 HEADER_FILE = "checkpoint.json"
@@ -85,9 +86,9 @@ class Checkpoints:
         with _temporary_folder(self._folder, path.name) as temporary:
             _write_state(temporary / STATE_FILE, state)
             _write_header(temporary / HEADER_FILE, _sealed(header, state, temporary / STATE_FILE))
-            _sync_folder(temporary)
+            sync_folder(temporary)
             _rename(temporary, path)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         for old in (*saved, path)[: -self._keep]:
             shutil.rmtree(old, ignore_errors=True)
         return path
@@ -254,11 +255,3 @@ def _rename(temporary: Path, path: Path) -> None:
     if path.exists():
         raise FencedError(f"{path} exists already: another learner writes here; stop one of the two")
     temporary.rename(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,165 @@
+"""The tensors that a manifest declares: what the weights of a snapshot must be before one of them is used."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
+from lmlp_stream.atoms.symmetry import SymmetrySpec
+from lmlp_stream.errors import ConfigError, DamagedStoreError
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.wire.announcement import SnapshotManifest
+
+MAX_BYTES = 2 * 2**30
+"""Largest weights that are loaded."""
+MAX_CUTOFF = 20.0
+"""Largest cutoff in Å: the time of an evaluation grows with its sixth power."""
+
+MAX_HIDDEN_LAYERS = 16
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPotential:
+    """The `potential` of a manifest.
+
+    Attributes:
+        members: Number of members M.
+        hidden: Neurons of the hidden layers.
+        dtype: Precision of the networks, one of `DTYPES`.
+        baseline_directions: Composition directions that the baseline learned.
+    """
+
+    members: int
+    hidden: tuple[int, ...]
+    dtype: str
+    baseline_directions: int
+
+    @classmethod
+    def read(cls, tree: Mapping[str, Any]) -> Self:
+        """The potential of a manifest.
+
+        Raises:
+            ValueError: A value is missing, of the wrong type or out of range.
+        """
+        for name in ("members", "baseline_directions"):
+            if type(tree.get(name)) is not int:
+                raise ValueError(f"{name} = {tree.get(name)!r} is no whole number")
+        hidden = tree.get("hidden")
+        if not isinstance(hidden, list) or any(type(n) is not int for n in hidden) or len(hidden) > MAX_HIDDEN_LAYERS:
+            raise ValueError(f"hidden must be at most {MAX_HIDDEN_LAYERS} whole numbers")
+        if tree.get("dtype") not in DTYPES:
+            raise ValueError(f"dtype = {tree.get('dtype')!r} is none of {', '.join(DTYPES)}")
+        declared = cls(tree["members"], tuple(hidden), tree["dtype"], tree["baseline_directions"])
+        if min(declared.members, *declared.hidden, 1) < 1 or declared.baseline_directions < 0:
+            raise ValueError(f"{declared} has a size below 1")
+        return declared
+
+    def network(self, n_functions: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes of the parameters of one element, as `potential.network.Parameters` says."""
+        m = self.members
+        shapes: dict[str, tuple[int, ...]] = {"shift": (m, n_functions), "scale": (m, n_functions)}
+        for layer, (n_in, n_out) in enumerate(pairwise((n_functions, *self.hidden, 1))):
+            shapes |= {f"weight_{layer}": (m, n_in, n_out), f"bias_{layer}": (m, 1, n_out)}
+        return {name: (shape, DTYPES[self.dtype]) for name, shape in shapes.items()}
+
+    def baseline_tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes of the arrays of the baseline."""
+        return {
+            "baseline.energies": ((N_ATOMIC_NUMBERS,), torch.float64),
+            "baseline.given": ((N_ATOMIC_NUMBERS,), torch.bool),
+            "baseline.directions": ((self.baseline_directions, N_ATOMIC_NUMBERS), torch.float64),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeclaredTensors:
+    """Names, shapes and dtypes of the tensors of an ensemble.
+
+    Attributes:
+        spec: The symmetry functions.
+        potential: Members, layers and precision of the networks.
+        tensors: Shape and dtype by name.
+    """
+
+    spec: SymmetrySpec
+    potential: DeclaredPotential
+    tensors: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+
+    @classmethod
+    def by(cls, manifest: SnapshotManifest) -> Self:
+        """What `symmetry`, `potential` and `elements` of a manifest declare.
+
+        Raises:
+            DamagedStoreError: They contradict themselves, or declare more than may be loaded.
+        """
+        try:
+            spec = SymmetrySpec.from_dict(manifest.symmetry)
+            potential = DeclaredPotential.read(manifest.potential)
+        except (ConfigError, ValueError, OverflowError) as error:
+            raise DamagedStoreError(f"the manifest of snapshot {manifest.id} declares no potential: {error}") from error
+        if spec.cutoff != manifest.cutoff or not 0 < spec.cutoff <= MAX_CUTOFF:
+            raise DamagedStoreError(
+                f"snapshot {manifest.id} has a cutoff of {manifest.cutoff} Å and symmetry functions of {spec.cutoff} "
+                f"Å; they must be equal, and at most {MAX_CUTOFF} Å"
+            )
+        tensors = potential.baseline_tensors()
+        for z in manifest.elements:
+            tensors |= {f"element.{z}.{name}": tensor for name, tensor in potential.network(spec.n_functions).items()}
+        declared = cls(spec, potential, tensors)
+        if declared.n_bytes > MAX_BYTES:
+            raise DamagedStoreError(
+                f"snapshot {manifest.id} declares {declared.n_bytes} bytes of weights; {MAX_BYTES} are loaded at most"
+            )
+        return declared
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of all tensors."""
+        return sum(prod(shape) * dtype.itemsize for shape, dtype in self.tensors.values())
+
+    def check(self, tensors: Mapping[str, Tensor], place: str) -> None:
+        """Nothing, if these are the declared tensors and every number in them is finite.
+
+        Raises:
+            DamagedStoreError: They are not; the message names the first that differs.
+        """
+        for name in sorted(self.tensors.keys() ^ tensors.keys()):
+            what = "lacks" if name in self.tensors else "has an undeclared"
+            raise DamagedStoreError(f"{place} {what} tensor {name}; fetch the snapshot again")
+        for name, (shape, dtype) in self.tensors.items():
+            tensor = tensors[name]
+            if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+                raise DamagedStoreError(
+                    f"tensor {name} in {place} has shape {tuple(tensor.shape)} and {tensor.dtype}; "
+                    f"declared are {shape} and {dtype}"
+                )
+            if not torch.isfinite(tensor).all():
+                raise DamagedStoreError(f"tensor {name} in {place} holds a number that is not finite")
+
+    def ensemble(self, tensors: Mapping[str, Tensor], device: torch.device) -> Ensemble:
+        """The ensemble of tensors that passed `check`."""
+        return Ensemble.from_state(
+            self.spec,
+            tensors,
+            hidden=self.potential.hidden,
+            members=self.potential.members,
+            dtype=DTYPES[self.potential.dtype],
+            device=device,
+        )
+
+
+def potential_of(ensemble: Ensemble) -> dict[str, Any]:
+    """The `potential` of a manifest of this ensemble, as `DeclaredPotential.read` reads it."""
+    return {
+        "members": ensemble.members,
+        "hidden": list(ensemble.hidden),
+        "dtype": str(ensemble.dtype).removeprefix("torch."),
+        "baseline_directions": len(ensemble.baseline.state_dict()["directions"]),
+    }

@@ -1,0 +1,273 @@
+"""How good the potential is: errors per structure, windows of them, calibration, and when a snapshot may be announced.
+
+Prequential errors (Dawid 1984; Gama et al. 2013, doi 10.1007/s10994-012-5320-9) are those on arrivals before they are
+learned; retention errors are those on the hold-out of what came earlier.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import nan, sqrt
+
+import numpy as np
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.config import EvaluationConfig
+from lmlp_stream.potential.ensemble import Prediction
+
+MIN_HELD_OUT = 10
+"""With fewer structures in the hold-out, a snapshot reports the errors of the prequential window."""
+NORMAL_90 = 1.6448536269514722
+"""Half width of the interval that holds 90 % of a normal distribution, in standard deviations."""
+
+ERROR_ROW = np.dtype(
+    [
+        ("energy_error", "f8"),
+        ("energy_variance", "f8"),
+        ("energy_covered", "f8"),
+        ("force_squared", "f8"),
+        ("force_absolute", "f8"),
+        ("force_variance", "f8"),
+        ("n_forces_covered", "f8"),
+        ("n_forces", "f8"),
+    ]
+)
+"""Errors of the ensemble mean on one structure. Energy error (predicted minus label) in eV/atom, NaN where the label is
+missing, and variance of the members' energies in (eV/atom)². Sums over the labelled force components: squared errors in
+(eV/Å)², absolute errors in eV/Å, variances of the members in (eV/Å)². How many of the one energy and of the `n_forces`
+components lie in the normal 90 % interval of the members."""
+
+
+class Withheld(StrEnum):
+    """Why a snapshot is not admissible."""
+
+    FEW_LABELS = "few_labels"
+    NOT_FINITE = "not_finite"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Errors over structures; NaN where nothing is known.
+
+    Attributes:
+        n_structures: How many structures.
+        energy_rmse: Root mean squared energy error in eV/atom.
+        energy_mae: Mean absolute energy error in eV/atom.
+        force_rmse: Root mean squared force component error in eV/Å.
+        force_mae: Mean absolute force component error in eV/Å.
+    """
+
+    n_structures: int = 0
+    energy_rmse: float = nan
+    energy_mae: float = nan
+    force_rmse: float = nan
+    force_mae: float = nan
+
+    def named(self) -> dict[str, float]:
+        """The errors by the names a manifest uses, with their units; what is unknown is left out."""
+        figures = {
+            "energy_rmse_ev_per_atom": self.energy_rmse,
+            "energy_mae_ev_per_atom": self.energy_mae,
+            "force_rmse_ev_per_angstrom": self.force_rmse,
+            "force_mae_ev_per_angstrom": self.force_mae,
+            "n_structures": float(self.n_structures),
+        }
+        return {name: value for name, value in figures.items() if not np.isnan(value)}
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the members' disagreement says about the error; NaN where nothing is known or there is one member.
+
+    Attributes:
+        energy_disagreement: Root mean square standard deviation of the members' energies in eV/atom.
+        force_disagreement: The same of force components in eV/Å.
+        energy_ratio: Energy RMSE over disagreement; 1 is calibrated, more is overconfident.
+        force_ratio: The same of forces.
+        energy_coverage_90: Share of energies inside the normal 90 % interval of the members.
+        force_coverage_90: The same of force components.
+    """
+
+    energy_disagreement: float = nan
+    force_disagreement: float = nan
+    energy_ratio: float = nan
+    force_ratio: float = nan
+    energy_coverage_90: float = nan
+    force_coverage_90: float = nan
+
+    def named(self) -> dict[str, float]:
+        """The figures by the names a manifest uses; what is unknown is left out."""
+        figures = {
+            "energy_disagreement_ev_per_atom": self.energy_disagreement,
+            "force_disagreement_ev_per_angstrom": self.force_disagreement,
+            "energy_rmse_per_disagreement": self.energy_ratio,
+            "force_rmse_per_disagreement": self.force_ratio,
+            "coverage_90_energy": self.energy_coverage_90,
+            "coverage_90_forces": self.force_coverage_90,
+        }
+        return {name: value for name, value in figures.items() if not np.isnan(value)}
+
+
+@dataclass(frozen=True, slots=True)
+class HeldError:
+    """Squared force error on one structure of the hold-out: its sum in (eV/Å)² and the number of components."""
+
+    force_squared: float
+    n_forces: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Everything that is known about the potential at one moment.
+
+    Attributes:
+        labels_learned: Labels learned so far.
+        n_steps: Optimizer steps so far.
+        prequential: Errors of the newest arrivals before they were learned.
+        domains: The same by domain.
+        retention: Errors on the hold-out.
+        calibration: Of the structures behind `errors`.
+        held: Force errors on each structure of the hold-out by id.
+        reasons: Why a snapshot is not admissible; empty where it is.
+    """
+
+    labels_learned: int
+    n_steps: int
+    prequential: Errors
+    domains: Mapping[str, Errors]
+    retention: Errors
+    calibration: Calibration
+    held: Mapping[str, HeldError]
+    reasons: tuple[Withheld, ...]
+
+    @property
+    def admissible(self) -> bool:
+        """Whether a snapshot may be announced."""
+        return not self.reasons
+
+    @property
+    def errors(self) -> Errors:
+        """What a snapshot says of itself: the hold-out errors, or the prequential ones while few are held out."""
+        return self.retention if self.retention.n_structures >= MIN_HELD_OUT else self.prequential
+
+
+def error_rows(prediction: Prediction, batch: Batch) -> np.ndarray:
+    """Errors of a prediction, one `ERROR_ROW` for each structure of the batch [S]."""
+    n_atoms = _array(batch.n_atoms).astype(np.float64)
+    energy_error = (_array(prediction.mean_energy) - _array(batch.energy)) / n_atoms
+    energy_std = _array(prediction.energy_disagreement) / n_atoms
+    force_error = _array(prediction.mean_forces) - _array(batch.forces)
+    force_std = _array(prediction.forces_disagreement)
+    known = ~np.isnan(_array(batch.forces))
+    owner = _array(batch.structure_index)
+
+    def per_structure(values: np.ndarray) -> np.ndarray:
+        sums = np.where(known, values, 0.0).sum(axis=1)
+        return np.bincount(owner, weights=sums, minlength=batch.n_structures)
+
+    rows = np.zeros(batch.n_structures, dtype=ERROR_ROW)
+    rows["energy_error"] = energy_error
+    rows["energy_variance"] = energy_std**2
+    rows["energy_covered"] = np.abs(energy_error) <= NORMAL_90 * energy_std
+    rows["force_squared"] = per_structure(force_error**2)
+    rows["force_absolute"] = per_structure(np.abs(force_error))
+    rows["force_variance"] = per_structure(force_std**2)
+    rows["n_forces_covered"] = per_structure(np.abs(force_error) <= NORMAL_90 * force_std)
+    rows["n_forces"] = per_structure(np.ones_like(force_error))
+    return rows
+
+
+def summary(rows: np.ndarray) -> Errors:
+    """Errors over `ERROR_ROW`s."""
+    energy = rows["energy_error"][~np.isnan(rows["energy_error"])]
+    n_forces = rows["n_forces"].sum()
+    return Errors(
+        n_structures=len(rows),
+        energy_rmse=sqrt(_ratio((energy**2).sum(), len(energy))),
+        energy_mae=_ratio(np.abs(energy).sum(), len(energy)),
+        force_rmse=sqrt(_ratio(rows["force_squared"].sum(), n_forces)),
+        force_mae=_ratio(rows["force_absolute"].sum(), n_forces),
+    )
+
+
+def calibration(rows: np.ndarray) -> Calibration:
+    """Calibration over `ERROR_ROW`s."""
+    energies = rows[~np.isnan(rows["energy_error"])]
+    n_energies, n_forces = len(energies), rows["n_forces"].sum()
+    energy_std = sqrt(_ratio(energies["energy_variance"].sum(), n_energies))
+    force_std = sqrt(_ratio(rows["force_variance"].sum(), n_forces))
+    errors = summary(rows)
+    return Calibration(
+        energy_disagreement=energy_std,
+        force_disagreement=force_std,
+        energy_ratio=_ratio(errors.energy_rmse, energy_std),
+        force_ratio=_ratio(errors.force_rmse, force_std),
+        energy_coverage_90=_ratio(energies["energy_covered"].sum(), n_energies) if energy_std else nan,
+        force_coverage_90=_ratio(rows["n_forces_covered"].sum(), n_forces) if force_std else nan,
+    )
+
+
+class Window:
+    """The newest arrivals that could be examined: their errors and domains.
+
+    Args:
+        size: Most structures in the window.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.rows = np.zeros(0, dtype=ERROR_ROW)
+        self.domains: list[str] = []
+
+    def append(self, rows: np.ndarray, domains: Sequence[str]) -> None:
+        """Add the errors of arrivals in their order; the oldest leave."""
+        self.rows = np.concatenate([self.rows, rows])[-self._size :]
+        self.domains = [*self.domains, *domains][-self._size :]
+
+    def by_domain(self) -> dict[str, Errors]:
+        """Errors of each domain in the window, in order of first appearance."""
+        names = np.array(self.domains)
+        return {name: summary(self.rows[names == name]) for name in dict.fromkeys(self.domains)}
+
+
+def withheld(
+    config: EvaluationConfig,
+    *,
+    labels_learned: int,
+    finite: bool,
+    held: Mapping[str, HeldError],
+    announced: Mapping[str, HeldError],
+) -> tuple[Withheld, ...]:
+    """Why a snapshot is not admissible; empty where it is.
+
+    Only structures that were also held at the announced snapshot count for a regression, so that new and harder
+    chemistry never blocks.
+
+    Args:
+        config: `min_labels` and `max_regression`.
+        labels_learned: Labels learned so far.
+        finite: Whether every weight is finite.
+        held: Force errors on the hold-out now, by id.
+        announced: Force errors on the hold-out at the last announced snapshot, by id.
+    """
+    common = [id_ for id_ in held if id_ in announced]
+    now = sum(held[id_].force_squared for id_ in common)
+    then = sum(announced[id_].force_squared for id_ in common)
+    reasons = []
+    if labels_learned < config.min_labels:
+        reasons.append(Withheld.FEW_LABELS)
+    if not finite or not np.isfinite(now):
+        reasons.append(Withheld.NOT_FINITE)
+    elif now > config.max_regression**2 * then:
+        reasons.append(Withheld.REGRESSION)
+    return tuple(reasons)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator) / float(denominator) if denominator else nan

@@ -1,26 +1,20 @@
 """Which structures an optimizer step learns from: some of the newest arrivals, the rest rehearsed.
 
-Random numbers are a pure function of (seed, purpose, counter) by the counter-based generator Philox (Salmon et al.,
-SC'11, doi 10.1145/2063384.2063405), so there is no state of a generator to save.
+Random numbers are a pure function of seed and step by the counter-based generator Philox (Salmon et al., SC'11,
+doi 10.1145/2063384.2063405), so there is no state of a generator to save.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 
 
-class Purpose(IntEnum):
-    """What random numbers are drawn for; each has a stream of its own."""
+def step_generator(seed: int, step: int) -> np.random.Generator:
+    """The random numbers of one step; equal arguments give equal numbers, others independent ones.
 
-    SELECTION = 0
-    NEW_ELEMENT = 1
-
-
-def generator(seed: int, purpose: Purpose, counter: int) -> np.random.Generator:
-    """The generator of one choice; equal arguments give equal numbers, others independent ones."""
-    key = np.array([seed % 2**64, purpose], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, counter, 0, 0], dtype=np.uint64)))
+    The generator counts in the lowest of the counter's four words; the step is the second.
+    """
+    return np.random.Generator(np.random.Philox(key=seed % 2**64, counter=np.array([0, step, 0, 0], dtype=np.uint64)))
 
 
 @dataclass(frozen=True, slots=True)

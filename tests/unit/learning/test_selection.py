@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from lmlp_stream.learning.selection import Purpose, draw, generator
+from lmlp_stream.learning.selection import draw, step_generator
 
 
 def batch(counter: int, places: list[int | None], n_remembered: int, batch_size: int = 8, fresh_share: float = 0.25):
-    random = generator(3, Purpose.SELECTION, counter)
+    random = step_generator(3, counter)
     return draw(random, places, n_remembered, batch_size=batch_size, fresh_share=fresh_share)
 
 
@@ -18,10 +18,9 @@ def test_equal_seed_and_step_draw_the_same_batch():
 def test_numbers_of_one_step_do_not_reappear_in_the_next():
     seen: set[float] = set()
     for counter in range(50):
-        numbers = set(generator(0, Purpose.SELECTION, counter).random(16).tolist())
+        numbers = set(step_generator(0, counter).random(16).tolist())
         assert not numbers & seen
         seen |= numbers
-    assert not seen & set(generator(0, Purpose.NEW_ELEMENT, 0).random(16).tolist())
 
 
 def test_the_share_of_fresh_structures_is_kept():

@@ -1,0 +1,300 @@
+"""The learner: a fold over ticks of labelled structures.
+
+State after a tick depends on the ticks, the configuration and the seed alone: no clock, no global random state. Every
+random choice is a function of (seed, step) or (seed, atomic number).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import Any, Self
+
+import numpy as np
+
+from lmlp_stream.atoms.batch import collate, composition_of
+from lmlp_stream.atoms.elements import SYMBOLS
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.config import Config
+from lmlp_stream.learning.columns import read_text_column, text_column
+from lmlp_stream.learning.evaluation import (
+    ERROR_ROW,
+    MIN_HELD_OUT,
+    EvaluationReport,
+    HeldError,
+    Window,
+    calibration,
+    error_rows,
+    summary,
+    withheld,
+)
+from lmlp_stream.learning.memory import Memory
+from lmlp_stream.learning.selection import draw, step_generator
+from lmlp_stream.learning.trainer import StepReport, Trainer
+from lmlp_stream.potential.ensemble import Ensemble
+
+PREDICTED_TOGETHER = 16
+"""Structures of one batch where many are predicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One accepted structure as it was examined before it was learned.
+
+    Attributes:
+        id: Its id.
+        domain: Molecule, reaction or phase.
+        source: Who published it.
+        held_out: Whether it is never learned.
+        errors: Its `ERROR_ROW`, or None where the potential could not predict it: an element or composition is new.
+    """
+
+    id: str
+    domain: str
+    source: str
+    held_out: bool
+    errors: np.ndarray | None
+
+    def named(self) -> dict[str, Any]:
+        """The arrival as plain values with units in their names; NaN or None where nothing is known."""
+        row = self.errors
+        return {
+            "id": self.id,
+            "domain": self.domain,
+            "source": self.source,
+            "held_out": self.held_out,
+            "energy_error_ev_per_atom": None if row is None else float(row["energy_error"]),
+            "force_squared_error_sum": None if row is None else float(row["force_squared"]),
+            "n_force_components": 0 if row is None else int(row["n_forces"]),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """What one tick did.
+
+    Attributes:
+        n_duplicates: Structures whose id was known; they changed nothing.
+        arrivals: The accepted structures in their order.
+        new_elements: Atomic numbers whose networks were added.
+        elements: Atomic numbers that are known now.
+        steps: Optimizer steps in their order.
+    """
+
+    n_duplicates: int
+    arrivals: tuple[Arrival, ...]
+    new_elements: tuple[int, ...]
+    elements: tuple[int, ...]
+    steps: tuple[StepReport, ...]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Errors of the arrivals that could be predicted, one `ERROR_ROW` each."""
+        return np.array([a.errors for a in self.arrivals if a.errors is not None], dtype=ERROR_ROW)
+
+    def named(self) -> dict[str, Any]:
+        """The report as plain values, units in their names; NaN where nothing is known."""
+        n_held_out = sum(arrival.held_out for arrival in self.arrivals)
+        spread = calibration(self.rows)
+        return {
+            "n_new": len(self.arrivals),
+            "n_learned": len(self.arrivals) - n_held_out,
+            "n_held_out": n_held_out,
+            "n_duplicates": self.n_duplicates,
+            "n_not_examinable": sum(arrival.errors is None for arrival in self.arrivals),
+            "steps": len(self.steps),
+            "energy_loss": _mean([step.energy_loss for step in self.steps]),
+            "force_loss": _mean([step.force_loss for step in self.steps]),
+            "energy_disagreement_ev_per_atom": spread.energy_disagreement,
+            "force_disagreement_ev_per_angstrom": spread.force_disagreement,
+            "new_elements": [SYMBOLS[z] for z in self.new_elements],
+            "elements": [SYMBOLS[z] for z in self.elements],
+            "arrivals": [arrival.named() for arrival in self.arrivals],
+        }
+
+
+class Learner:
+    """Learns ticks, examines itself, and can be saved and restored between any two ticks.
+
+    Attributes:
+        labels_learned: Accepted labels that were not held out.
+        n_steps: Optimizer steps.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._trainer = Trainer(config)
+        self._memory = Memory(config, self._trainer.functions)
+        self._window = Window(config.evaluation.window)
+        self._announced: dict[str, HeldError] = {}
+        self._credit = 0.0
+        self.labels_learned = 0
+        self.n_steps = 0
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The potential as it is now."""
+        return self._trainer.ensemble
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that are known, ascending."""
+        return self.ensemble.elements
+
+    @property
+    def n_remembered(self) -> int:
+        """Structures in the reservoir."""
+        return len(self._memory.reservoir)
+
+    @property
+    def n_held_out(self) -> int:
+        """Structures in the hold-out."""
+        return len(self._memory.hold_out)
+
+    def process_tick(
+        self, structures: Sequence[LabelledStructure], observe: Callable[[StepReport], None] | None = None
+    ) -> TickReport:
+        """Examine, remember and learn what arrived.
+
+        Args:
+            structures: Arrivals in the order of the journal; those whose id is known change nothing.
+            observe: Called after each optimizer step.
+
+        Raises:
+            DivergedError: A loss or gradient was not finite; this learner is to be given up for its last checkpoint.
+        """
+        new = self._memory.admit(structures)
+        arrivals = self._examine(new)
+        learned = [structure for structure in new if not self._memory.is_held_out(structure)]
+        self.ensemble.baseline.fit(learned)
+        added = self._add_elements(learned)
+        self._memory.remember(new)
+        self.labels_learned += len(learned)
+        steps = []
+        for _ in range(self._spend(len(learned))):
+            steps.append(self._step(learned))
+            if observe:
+                observe(steps[-1])
+        self._memory.forget_unkept(new)
+        return TickReport(
+            n_duplicates=len(structures) - len(new),
+            arrivals=arrivals,
+            new_elements=added,
+            elements=self.elements,
+            steps=tuple(steps),
+        )
+
+    def assess(self) -> EvaluationReport:
+        """Everything that is known about the potential now; changes nothing."""
+        held_out = [structure for structure in self._memory.hold_out if self._covers(structure)]
+        rows = self._errors(held_out)
+        held = {
+            structure.id: HeldError(float(row["force_squared"]), int(row["n_forces"]))
+            for structure, row in zip(held_out, rows, strict=True)
+        }
+        reasons = withheld(
+            self._config.evaluation,
+            labels_learned=self.labels_learned,
+            finite=self._trainer.finite(),
+            held=held,
+            announced=self._announced,
+        )
+        return EvaluationReport(
+            labels_learned=self.labels_learned,
+            n_steps=self.n_steps,
+            prequential=summary(self._window.rows),
+            domains=self._window.by_domain(),
+            retention=summary(rows),
+            calibration=calibration(rows if len(rows) >= MIN_HELD_OUT else self._window.rows),
+            held=held,
+            reasons=reasons,
+        )
+
+    def note_announced(self, report: EvaluationReport) -> None:
+        """Measure later snapshots against this one, which was announced."""
+        self._announced = dict(report.held)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything that `restore` needs, as flat arrays by name."""
+        announced = self._announced
+        return {
+            "counters": np.array([self.labels_learned, self.n_steps], dtype=np.int64),
+            "credit": np.array([self._credit]),
+            "window.rows": self._window.rows.view(np.float64).reshape(-1, len(ERROR_ROW.names or ())),
+            "window.domains": text_column(self._window.domains),
+            "announced.ids": text_column(list(announced)),
+            "announced.force_squared": np.array([error.force_squared for error in announced.values()], np.float64),
+            "announced.n_forces": np.array([error.n_forces for error in announced.values()], np.int64),
+            **{f"memory.{name}": array for name, array in self._memory.state_dict().items()},
+            **self._trainer.state_dict(),
+        }
+
+    @classmethod
+    def restore(cls, config: Config, state: Mapping[str, np.ndarray]) -> Self:
+        """The learner `state_dict` described; it goes on bit for bit as if it had never stopped (on a CPU)."""
+        learner = cls(config)
+        learner.labels_learned, learner.n_steps = (int(count) for count in state["counters"])
+        learner._credit = float(state["credit"][0])
+        rows = np.ascontiguousarray(state["window.rows"], dtype=np.float64).copy()
+        learner._window.append(rows.view(ERROR_ROW).reshape(-1), read_text_column(state["window.domains"]))
+        announced = zip(state["announced.force_squared"], state["announced.n_forces"], strict=True)
+        learner._announced = {
+            id_: HeldError(float(squared), int(n_forces))
+            for id_, (squared, n_forces) in zip(read_text_column(state["announced.ids"]), announced, strict=True)
+        }
+        learner._memory.load_state_dict(
+            {name.removeprefix("memory."): array for name, array in state.items() if name.startswith("memory.")}
+        )
+        learner._trainer.load_state_dict(state)
+        return learner
+
+    def _examine(self, new: Sequence[LabelledStructure]) -> tuple[Arrival, ...]:
+        """Predict arrivals before anything is learned from them; those that can be predicted enter the window."""
+        covered = [structure for structure in new if self._covers(structure)]
+        rows = self._errors(covered)
+        self._window.append(rows, [structure.domain for structure in covered])
+        errors = {structure.id: row for structure, row in zip(covered, rows, strict=True)}
+        return tuple(Arrival(s.id, s.domain, s.source, self._memory.is_held_out(s), errors.get(s.id)) for s in new)
+
+    def _add_elements(self, learned: Sequence[LabelledStructure]) -> tuple[int, ...]:
+        bringing = [structure for structure in learned if not self.ensemble.covers(structure.atomic_numbers)]
+        if not bringing:
+            return ()
+        return self._trainer.add_elements(collate([self._memory.prepare(structure) for structure in bringing]))
+
+    def _errors(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
+        rows = [np.zeros(0, dtype=ERROR_ROW)]
+        for first in range(0, len(structures), PREDICTED_TOGETHER):
+            some = structures[first : first + PREDICTED_TOGETHER]
+            batch = collate([self._memory.prepare(structure) for structure in some])
+            rows.append(error_rows(self.ensemble.predict(batch), batch))
+        return np.concatenate(rows)
+
+    def _covers(self, structure: LabelledStructure) -> bool:
+        numbers = structure.atomic_numbers
+        return self.ensemble.covers(numbers) and self.ensemble.baseline.covers(composition_of(numbers))
+
+    def _spend(self, n_learned: int) -> int:
+        """Steps that the labels of a tick buy; a fraction is carried over, what exceeds the cap is not."""
+        learning = self._config.learning
+        self._credit += learning.steps_per_record * n_learned
+        whole = floor(self._credit)
+        self._credit -= whole
+        return min(whole, learning.max_steps_per_tick)
+
+    def _step(self, fresh: Sequence[LabelledStructure]) -> StepReport:
+        learning, reservoir = self._config.learning, self._memory.reservoir
+        chosen = draw(
+            step_generator(self._config.seed, self.n_steps),
+            [reservoir.index(structure.id) for structure in fresh],
+            len(reservoir),
+            batch_size=learning.batch_size,
+            fresh_share=learning.fresh_share,
+        )
+        structures = [fresh[index] for index in chosen.fresh] + [reservoir[index] for index in chosen.rehearsed]
+        report = self._trainer.step(collate([self._memory.prepare(structure) for structure in structures]))
+        self.n_steps += 1
+        return report
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")

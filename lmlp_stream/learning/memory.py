@@ -1,0 +1,73 @@
+"""What a learner remembers: structures to rehearse, structures held out, and ids that have been seen."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lmlp_stream.atoms.batch import Example
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.config import Config
+from lmlp_stream.learning.columns import from_columns, to_columns
+from lmlp_stream.learning.descriptor_cache import DescriptorCache
+from lmlp_stream.learning.known_ids import KnownIds
+from lmlp_stream.learning.reservoir import Reservoir, is_held_out
+
+
+class Memory:
+    """Everything of bounded size that is kept of the stream.
+
+    Attributes:
+        reservoir: Structures to rehearse.
+        hold_out: Structures that are never learned.
+    """
+
+    def __init__(self, config: Config, functions: SymmetryFunctions) -> None:
+        self.reservoir = Reservoir(config.rehearsal.capacity, f"{config.seed}/rehearsal")
+        self.hold_out = Reservoir(config.rehearsal.holdout_capacity, f"{config.seed}/hold-out")
+        self._known = KnownIds(config.learning.remembered_ids)
+        self._cache = DescriptorCache(functions, config.learning.cache_bytes)
+        self._share = config.rehearsal.holdout_share
+        self._salt = f"{config.seed}/hold-out"
+
+    def admit(self, structures: Sequence[LabelledStructure]) -> list[LabelledStructure]:
+        """The structures whose ids are new; they are known from now on."""
+        return [structure for structure in structures if self._known.add(structure.id)]
+
+    def is_held_out(self, structure: LabelledStructure) -> bool:
+        """Whether the structure belongs to the hold-out, by the lot of its group."""
+        return is_held_out(structure, self._share, self._salt)
+
+    def prepare(self, structure: LabelledStructure) -> Example:
+        """The structure with its descriptors, computed once while the cache has room."""
+        return self._cache.prepare(structure)
+
+    def remember(self, structures: Sequence[LabelledStructure]) -> None:
+        """Offer structures to the reservoir, or to the hold-out where they belong."""
+        for structure in structures:
+            kept = self.hold_out if self.is_held_out(structure) else self.reservoir
+            pushed_out = kept.offer(structure)
+            if pushed_out is not None and pushed_out is not structure:
+                self._cache.forget(pushed_out)
+
+    def forget_unkept(self, structures: Sequence[LabelledStructure]) -> None:
+        """Drop the descriptors of structures that neither reservoir nor hold-out kept."""
+        for structure in structures:
+            if self.reservoir.index(structure.id) is None and self.hold_out.index(structure.id) is None:
+                self._cache.forget(structure)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything `load_state_dict` needs; descriptors are left out, they are computed again."""
+        return {
+            "known_ids": self._known.to_array(),
+            **{f"reservoir.{name}": column for name, column in to_columns(list(self.reservoir)).items()},
+            **{f"hold_out.{name}": column for name, column in to_columns(list(self.hold_out)).items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Remember what `state_dict` wrote; this memory must be empty."""
+        self._known.load(state["known_ids"])
+        for room, kept in (("reservoir.", self.reservoir), ("hold_out.", self.hold_out)):
+            columns = {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}
+            for structure in from_columns(columns):
+                kept.offer(structure)

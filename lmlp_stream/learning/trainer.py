@@ -1,0 +1,146 @@
+"""The potential in training: ensemble, loss and optimizer; one step at a time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.atoms.elements import ATOMIC_NUMBERS, SYMBOLS
+from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
+from lmlp_stream.config import Config
+from lmlp_stream.errors import ConfigError, DivergedError
+from lmlp_stream.learning.core_optimizer import CoRe
+from lmlp_stream.learning.loss import loss
+from lmlp_stream.learning.reservoir import lot
+from lmlp_stream.potential.baseline import Baseline
+from lmlp_stream.potential.ensemble import Ensemble
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One optimizer step: the weighted terms of the loss, averaged over members."""
+
+    energy_loss: float
+    force_loss: float
+
+
+class Trainer:
+    """An ensemble with its optimizer.
+
+    Attributes:
+        functions: Symmetry functions of the configuration.
+        ensemble: The potential; its parameters change with every step.
+    """
+
+    def __init__(self, config: Config) -> None:
+        dtype = getattr(torch, config.potential.dtype)
+        device = _device(config.potential.device)
+        spec = spec_of(config.symmetry)
+        self._config = config
+        self.functions = SymmetryFunctions(spec, dtype, device)
+        self.ensemble = Ensemble(
+            spec,
+            hidden=config.potential.hidden,
+            members=config.potential.members,
+            dtype=dtype,
+            device=device,
+            baseline=Baseline(_atomic_energies(config)),
+        )
+        self._optimizer = CoRe(config.core, independent_axes=1)
+
+    def add_elements(self, batch: Batch) -> tuple[int, ...]:
+        """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number)."""
+        added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
+        for z in added:
+            seed = lot(f"{self._config.seed}/element", str(z)) % 2**63
+            random = torch.Generator().manual_seed(seed)
+            self.ensemble.add_element(z, batch.values[batch.atoms_of[z]], random)
+            self._optimize(z)
+        return added
+
+    def step(self, batch: Batch) -> StepReport:
+        """Lower the loss of a micro-batch by one optimizer step.
+
+        Raises:
+            DivergedError: The loss or a gradient is not finite; no weight has changed.
+        """
+        learning = self._config.learning
+        groups = {z: list(self.ensemble.parameters[z].values()) for z in batch.atoms_of}
+        parameters = [parameter for group in groups.values() for parameter in group]
+        value = loss(
+            self.ensemble.evaluate(batch, differentiable=True),
+            batch,
+            energy_weight=learning.energy_weight,
+            force_weight=learning.force_weight,
+        )
+        gradients = iter(torch.autograd.grad(value.total, parameters))
+        by_group = {z: [next(gradients) for _ in group] for z, group in groups.items()}
+        report = StepReport(energy_loss=float(value.energy), force_loss=float(value.force))
+        norms = torch._foreach_norm([gradient for group in by_group.values() for gradient in group])
+        if not bool(torch.isfinite(torch.stack([value.total.detach(), *norms]).sum())):
+            raise DivergedError(
+                f"the loss is not finite (energy {report.energy_loss}, force {report.force_loss}) or its gradient is "
+                "not; resume from the last checkpoint with a smaller core.step_sizes maximum"
+            )
+        self._optimizer.step(by_group)
+        return report
+
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        weights = [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
+        return not weights or bool(torch.isfinite(torch.stack(torch._foreach_norm(weights))).all())
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of weights, baseline and optimizer state."""
+        tensors = {f"ensemble.{name}": tensor for name, tensor in self.ensemble.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `state_dict` wrote; this trainer must be new."""
+        ensemble, optimizer = _tensors(state, "ensemble."), _tensors(state, "optimizer.")
+        self.ensemble = Ensemble.from_state(
+            self.ensemble.spec,
+            ensemble,
+            hidden=self.ensemble.hidden,
+            members=self.ensemble.members,
+            dtype=self.ensemble.dtype,
+            device=self.ensemble.device,
+        )
+        for z in self.ensemble.elements:
+            self._optimize(z)
+        self._optimizer.load_state_dict(optimizer)
+
+    def _optimize(self, z: int) -> None:
+        named = self.ensemble.parameters[z]
+        weights = [name.startswith("weight_") for name in named]
+        self._optimizer.add_group(
+            z,
+            [parameter.requires_grad_() for parameter in named.values()],
+            weight_decay=[self._config.core.weight_decay * is_weight for is_weight in weights],
+            frozen=[self._config.core.frozen * is_weight for is_weight in weights],
+        )
+
+
+def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(room): torch.from_numpy(np.ascontiguousarray(array).copy())
+        for name, array in state.items()
+        if name.startswith(room)
+    }
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _atomic_energies(config: Config) -> dict[int, float]:
+    unknown = [symbol for symbol in config.potential.atomic_energies if symbol not in ATOMIC_NUMBERS]
+    if unknown:
+        raise ConfigError(f"potential.atomic_energies: {unknown[0]!r} is no element; use a symbol like {SYMBOLS[17]!r}")
+    return {ATOMIC_NUMBERS[symbol]: energy for symbol, energy in config.potential.atomic_energies.items()}

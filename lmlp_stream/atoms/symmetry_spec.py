@@ -118,15 +118,19 @@ def spec_of(config: SymmetryConfig) -> SymmetrySpec:
 
 
 _ANGULAR_PARTS = (
-    (1.0, 1, 1.0),
-    (-1.0, 1, 1.0),
-    (1.0, 1, 4.0),
-    (-1.0, 1, 4.0),
+    (1.0, 1, 2.0),
+    (-1.0, 1, 2.0),
+    (1.0, 1, 8.0),
+    (-1.0, 1, 8.0),
     (-1.0, 2, 2.0),
     (1.0, 3, 2.0),
     (-1.0, 3, 2.0),
 )
-"""lambda, zeta, xi: broad and narrow at 0° and 180°, at 90°, at 0° and 120°, at 60° and 180°."""
+"""lambda, zeta, xi: broad and narrow at 0° and at 180°; at 90°; at 0° and 120°; at 60° and 180°.
+
+Every xi is even: the bracket vanishes like the square of the bend, and the square root of an odd power of it would have
+a kink where the only triple of an atom is linear, as in HCN.
+"""
 
 
 def _published(cutoff: float) -> SymmetrySpec:

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from lmlp_stream.atoms.elements import (
+    ANGULAR_FACTORS,
+    ATOMIC_NUMBERS,
+    LAST_ELEMENT,
+    N_ATOMIC_NUMBERS,
+    SYMBOLS,
+    angular_factor_table,
+    element_numbers,
+    radial_factor_table,
+)
+
+PUBLISHED = {  # 1, n, sp, d, 6-n, 9-sp, 11-d; the table SCINE Parrot 1.0.0 runs with
+    "H": (1, 1, 1, 0, 5, 8, 0),
+    "He": (1, 1, 8, 0, 5, 1, 0),
+    "C": (1, 2, 4, 0, 4, 5, 0),
+    "N": (1, 2, 5, 0, 4, 4, 0),
+    "O": (1, 2, 6, 0, 4, 3, 0),
+    "F": (1, 2, 7, 0, 4, 2, 0),
+    "S": (1, 3, 6, 0, 3, 3, 0),
+    "Cl": (1, 3, 7, 0, 3, 2, 0),
+    "Se": (1, 4, 6, 0, 2, 3, 0),
+    "Br": (1, 4, 7, 0, 2, 2, 0),
+    "I": (1, 5, 7, 0, 1, 2, 0),
+    "Fe": (1, 4, 2, 6, 2, 7, 5),
+}
+
+
+@pytest.mark.parametrize(("symbol", "numbers"), PUBLISHED.items())
+def test_periodic_table_numbers_are_the_published_ones(symbol: str, numbers: tuple[int, ...]) -> None:
+    assert element_numbers(ATOMIC_NUMBERS[symbol]) == numbers
+
+
+def test_no_two_elements_share_period_main_group_and_d_number() -> None:
+    assert len({element_numbers(z)[1:4] for z in range(1, LAST_ELEMENT + 1)}) == LAST_ELEMENT
+
+
+@pytest.mark.parametrize("z", [0, -1, 55, 118])
+def test_an_element_without_factors_is_refused(z: int) -> None:
+    with pytest.raises(ValueError, match=f"Z = {z} "):
+        element_numbers(z)
+
+
+def test_symbols_are_those_of_ase() -> None:
+    from ase.data import chemical_symbols
+
+    assert list(SYMBOLS) == chemical_symbols
+    assert len(SYMBOLS) == N_ATOMIC_NUMBERS
+
+
+def test_the_radial_factor_is_the_number_over_its_maximum() -> None:
+    assert radial_factor_table("sp")[8] == 6 / 8
+    assert radial_factor_table("11-d")[26] == 5 / 10
+
+
+def test_the_sum_factor_is_the_mean_of_both_neighbors() -> None:
+    assert angular_factor_table("sum:sp")[1, 8] == (1 + 6) / 16
+
+
+def test_the_difference_factor_of_equal_elements_is_one_over_the_maximum() -> None:
+    assert angular_factor_table("difference:n")[6, 6] == 1 / 5
+    assert angular_factor_table("difference:sp")[1, 8] == (5 + 1) / 8
+
+
+def test_the_difference_factor_is_zero_where_both_numbers_are() -> None:
+    assert angular_factor_table("difference:d")[6, 8] == 0
+    assert angular_factor_table("difference:d")[6, 26] == (6 + 1) / 10
+
+
+@pytest.mark.parametrize("factor", ANGULAR_FACTORS)
+def test_angular_factors_do_not_know_which_neighbor_comes_first(factor: str) -> None:
+    table = angular_factor_table(factor)
+    np.testing.assert_array_equal(table, table.T)

@@ -1,0 +1,201 @@
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+
+from lmlp_stream.atoms import symmetry
+from lmlp_stream.atoms.structure import Structure, from_ase
+from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions, SymmetrySpec, spec_of
+from lmlp_stream.config import SymmetryConfig
+from lmlp_stream.errors import UsageError
+
+CPU = torch.device("cpu")
+SPEC = spec_of(SymmetryConfig(cutoff=4.5))
+
+
+def functions(spec: SymmetrySpec = SPEC, dtype: torch.dtype = torch.float64) -> SymmetryFunctions:
+    return SymmetryFunctions(spec, dtype, CPU)
+
+
+def ethanol() -> Structure:
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.05, seed=3)
+    return from_ase(atoms)
+
+
+def moved(structure: Structure, positions: np.ndarray, numbers: np.ndarray | None = None) -> Structure:
+    return Structure(
+        atomic_numbers=structure.atomic_numbers if numbers is None else numbers,
+        positions=positions,
+        cell=structure.cell,
+        pbc=structure.pbc,
+    )
+
+
+def dimer(distance: float) -> Structure:
+    return Structure(
+        atomic_numbers=np.array([6, 8]),
+        positions=np.array([[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]),
+        cell=np.zeros((3, 3)),
+        pbc=np.zeros(3, dtype=bool),
+    )
+
+
+def directional(descriptors: Descriptors, direction: np.ndarray) -> torch.Tensor:
+    """Change of G per Å when the atoms move along a direction [A 3]."""
+    step = torch.tensor(direction)
+    relative = step[descriptors.neighbor_index] - step[:, None]
+    return torch.einsum("adx,ax->ad", descriptors.derivatives, relative.transpose(1, 2).flatten(1))
+
+
+def test_derivatives_are_those_of_finite_differences() -> None:
+    structure, h = ethanol(), 1e-5
+    direction = np.random.default_rng(0).normal(size=structure.positions.shape)
+    forward, backward = (
+        functions().evaluate(moved(structure, structure.positions + sign * h * direction)).values for sign in (1, -1)
+    )
+    slope = directional(functions().evaluate(structure), direction)
+    torch.testing.assert_close(slope, (forward - backward) / (2 * h), rtol=1e-6, atol=1e-8)
+
+
+def test_values_do_not_change_when_the_structure_is_moved_turned_or_mirrored() -> None:
+    structure = ethanol()
+    turn, _ = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))
+    turned = moved(structure, structure.positions @ turn.T + [1.0, -20.0, 3.0])
+    torch.testing.assert_close(
+        functions().evaluate(turned).values, functions().evaluate(structure).values, rtol=1e-11, atol=1e-12
+    )
+
+
+def test_values_follow_their_atoms_through_a_permutation() -> None:
+    structure = ethanol()
+    order = np.random.default_rng(6).permutation(structure.n_atoms)
+    permuted = moved(structure, structure.positions[order], structure.atomic_numbers[order])
+    torch.testing.assert_close(
+        functions().evaluate(permuted).values, functions().evaluate(structure).values[order], rtol=1e-11, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True), (False, False, True)])
+def test_it_does_not_matter_which_image_of_an_atom_is_named(pbc: tuple[bool, bool, bool]) -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.0)
+    atoms.rattle(0.1, seed=1)
+    atoms.pbc = pbc
+    structure = from_ase(atoms)
+    shifts = np.array([[3, 0, -2], [0, 5, 1]]) * structure.pbc
+    other = moved(structure, structure.positions + shifts @ structure.cell)
+    torch.testing.assert_close(
+        functions().evaluate(other).values, functions().evaluate(structure).values, rtol=1e-11, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, True)])
+def test_a_supercell_repeats_the_values_of_a_cell_thinner_than_the_cutoff(pbc: tuple[bool, bool, bool]) -> None:
+    atoms = bulk("NbMo", "cesiumchloride", a=3.2)
+    atoms.rattle(0.1, seed=1)
+    atoms.pbc = pbc
+    supercell = atoms.repeat([2 if periodic else 1 for periodic in pbc])
+    small, large = (functions().evaluate(from_ase(item)).values for item in (atoms, supercell))
+    torch.testing.assert_close(large, small.repeat(len(supercell) // 2, 1), rtol=1e-11, atol=1e-12)
+
+
+def test_values_and_derivatives_reach_zero_smoothly_at_the_cutoff() -> None:
+    previous = np.inf
+    for gap in (0.5, 0.1, 0.03, 0.01):
+        descriptors = functions().evaluate(dimer(SPEC.cutoff - gap))
+        size = max(descriptors.values.abs().max().item(), descriptors.derivatives.abs().max().item())
+        assert size < previous
+        previous = size
+    assert previous < 1e-40
+    assert functions().evaluate(dimer(SPEC.cutoff + 1e-9)).values.abs().max() == 0
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-12, 1e-9, 1e-6])
+def test_collinear_neighbors_have_finite_and_continuous_derivatives(spread: float) -> None:
+    def chain(offset: float) -> Structure:
+        positions = np.array([[0.0, 0.0, 0.0], [1.2, offset, 0.0], [-1.1, 0.0, 0.0], [2.3, 0.0, 0.0]])
+        return Structure(
+            atomic_numbers=np.array([6, 8, 7, 1]), positions=positions, cell=np.zeros((3, 3)), pbc=np.zeros(3, bool)
+        )
+
+    straight, bent = functions().evaluate(chain(0.0)), functions().evaluate(chain(spread))
+    assert straight.derivatives.isfinite().all()
+    torch.testing.assert_close(bent.derivatives, straight.derivatives, rtol=0, atol=50 * spread + 1e-12)
+
+
+def test_an_isolated_atom_has_zero_values_and_no_neighbors() -> None:
+    alone = Structure(
+        atomic_numbers=np.array([6]), positions=np.zeros((1, 3)), cell=np.zeros((3, 3)), pbc=np.zeros(3, dtype=bool)
+    )
+    descriptors = functions().evaluate(alone)
+    assert descriptors.values.abs().max() == 0
+    assert descriptors.derivatives.shape == (1, SPEC.n_functions, 0)
+    assert descriptors.vectors.shape == (1, 0, 3)
+
+
+def test_an_atom_out_of_reach_of_a_molecule_has_zero_values() -> None:
+    structure = ethanol()
+    far = Structure(
+        atomic_numbers=np.append(structure.atomic_numbers, 26),
+        positions=np.vstack([structure.positions, [50.0, 0.0, 0.0]]),
+        cell=structure.cell,
+        pbc=structure.pbc,
+    )
+    descriptors = functions().evaluate(far)
+    assert descriptors.values[-1].abs().max() == 0
+    assert descriptors.derivatives[-1].abs().max() == 0
+    torch.testing.assert_close(descriptors.values[:-1], functions().evaluate(structure).values, rtol=1e-12, atol=1e-14)
+
+
+def test_a_large_structure_is_evaluated_in_pieces_of_equal_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = functions().evaluate(ethanol())
+    monkeypatch.setattr(symmetry, "CHUNK_BYTES", 200_000)
+    pieces = functions().evaluate(ethanol())
+    torch.testing.assert_close(pieces.values, whole.values, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(pieces.derivatives, whole.derivatives, rtol=1e-12, atol=1e-14)
+
+
+def test_single_precision_agrees_with_double() -> None:
+    single, double = functions(dtype=torch.float32).evaluate(ethanol()), functions().evaluate(ethanol())
+    torch.testing.assert_close(single.values.double(), double.values, rtol=1e-4, atol=2e-6)
+    torch.testing.assert_close(single.derivatives.double(), double.derivatives, rtol=1e-3, atol=2e-5)
+
+
+def test_evaluation_is_repeated_bit_for_bit() -> None:
+    evaluator = functions(dtype=torch.float32)
+    first = evaluator.evaluate(ethanol())
+    evaluator.evaluate(from_ase(bulk("Cu")))
+    again = evaluator.evaluate(ethanol())
+    assert torch.equal(first.values, again.values)
+    assert torch.equal(first.derivatives, again.derivatives)
+
+
+def test_the_default_functions_tell_niobium_from_molybdenum() -> None:
+    structure = ethanol()
+    niobium, molybdenum = (
+        functions().evaluate(moved(structure, structure.positions, np.where(structure.atomic_numbers == 8, z, 6)))
+        for z in (41, 42)
+    )
+    assert (niobium.values - molybdenum.values).abs().max() > 0.01
+
+
+def test_an_element_beyond_xenon_is_refused_by_name() -> None:
+    structure = moved(ethanol(), ethanol().positions, np.full(9, 79))
+    with pytest.raises(UsageError, match="Z = 79 has no element factors"):
+        functions().evaluate(structure)
+
+
+def test_the_size_of_descriptors_is_that_of_their_arrays() -> None:
+    descriptors = functions().evaluate(ethanol())
+    n_atoms, n_neighbors = descriptors.neighbor_index.shape
+    n_functions = SPEC.n_functions
+    numbers = n_atoms * (n_functions + 3 * n_functions * n_neighbors + 2 * n_neighbors + 3 * n_neighbors)
+    assert descriptors.n_bytes == 8 * numbers
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_agrees_with_the_cpu() -> None:
+    there = SymmetryFunctions(SPEC, torch.float64, torch.device("cuda")).evaluate(ethanol())
+    here = functions().evaluate(ethanol())
+    torch.testing.assert_close(there.values.cpu(), here.values, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(there.derivatives.cpu(), here.derivatives, rtol=1e-10, atol=1e-11)

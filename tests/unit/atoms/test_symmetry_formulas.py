@@ -1,0 +1,82 @@
+import math
+
+import pytest
+import torch
+
+from lmlp_stream.atoms.symmetry_formulas import angular_part, cutoff_function, multiple_angle, radial_part, square_root
+
+
+def numbers(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64, requires_grad=True)
+
+
+def slope_of(value: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.grad(value.sum(), by)[0]
+
+
+def test_the_cutoff_function_is_the_compact_bump() -> None:
+    r = numbers(0.0, 1.0, 3.0, 5.0)
+    value, slope = cutoff_function(r, 6.0)
+    expected = [math.exp(1 - 1 / (1 - (x / 6) ** 2)) for x in (0.0, 1.0, 3.0, 5.0)]
+    assert value.tolist() == pytest.approx(expected, rel=1e-14)
+    torch.testing.assert_close(slope, slope_of(value, r), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_cutoff_function_and_its_slope_end_at_exactly_zero(dtype: torch.dtype) -> None:
+    r = torch.tensor([6.0, 6.0 - 1e-6, 6.0 - 1e-3, 7.0, 60.0], dtype=dtype)
+    value, slope = cutoff_function(r, 6.0)
+    assert value.tolist() == [0.0] * 5
+    assert slope.abs().max() == 0
+
+
+@pytest.mark.parametrize("r_s", [0.0, 2.0])
+def test_the_radial_part_is_a_gaussian_times_the_bump(r_s: float) -> None:
+    r = numbers(0.7, 2.0, 4.5)
+    value, slope = radial_part(r, torch.tensor(1.5), torch.tensor(r_s), 5.0)
+    expected = [math.exp(-1.5 * (x - r_s) ** 2) * math.exp(1 - 1 / (1 - (x / 5) ** 2)) for x in (0.7, 2.0, 4.5)]
+    assert value.tolist() == pytest.approx(expected, rel=1e-13)
+    torch.testing.assert_close(slope, slope_of(value, r), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("zeta", [1, 2, 3, 7])
+def test_a_multiple_angle_needs_no_angle(zeta: int) -> None:
+    theta = torch.linspace(0.01, math.pi - 0.01, 50, dtype=torch.float64)
+    value, slope = multiple_angle(torch.cos(theta), zeta)
+    torch.testing.assert_close(value, torch.cos(zeta * theta), rtol=0, atol=1e-13)
+    torch.testing.assert_close(slope, zeta * torch.sin(zeta * theta) / torch.sin(theta), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("zeta", [1, 2, 3])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_slope_of_a_multiple_angle_has_its_limit_at_collinear_neighbors(zeta: int, sign: float) -> None:
+    _, slope = multiple_angle(torch.tensor([sign], dtype=torch.float64), zeta)
+    assert slope.item() == zeta**2 * sign ** (zeta - 1)
+
+
+@pytest.mark.parametrize("lambda_", [1.0, -1.0, 0.5])
+@pytest.mark.parametrize("zeta", [1, 2, 3])
+@pytest.mark.parametrize("xi", [1.0, 1.5, 2.0, 4.0])
+def test_the_angular_part_has_four_parameters(lambda_: float, zeta: int, xi: float) -> None:
+    theta = torch.linspace(0.05, math.pi - 0.05, 23, dtype=torch.float64)
+    cosine = torch.cos(theta).requires_grad_(True)
+    value, slope = angular_part(cosine, lambda_, zeta, xi)
+    expected = (0.5 + 0.5 * lambda_ * torch.cos(zeta * theta)) ** xi
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(slope, slope_of(value, cosine), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_angular_part_is_finite_where_the_cosine_leaves_its_range_by_rounding(dtype: torch.dtype) -> None:
+    cosine = torch.tensor([1.0, -1.0, 1.0 + 1e-6, -1.0 - 1e-6], dtype=dtype)
+    for lambda_ in (1.0, -1.0):
+        for xi in (1.0, 1.5, 4.0):
+            value, slope = angular_part(cosine, lambda_, 2, xi)
+            assert value.isfinite().all()
+            assert slope.isfinite().all()
+
+
+def test_the_square_root_has_no_slope_at_zero() -> None:
+    root, slope = square_root(torch.tensor([0.0, 4.0, -1e-20]))
+    assert root.tolist() == [0.0, 2.0, 0.0]
+    assert slope.tolist() == [0.0, 0.25, 0.0]

@@ -62,14 +62,17 @@ class Array:
                 Reason.BAD_ARRAY, f"{place} has dtype {shown(dtype)}; send one of {', '.join(self.dtypes)}"
             )
         if not isinstance(shape, list) or not isinstance(data, bytes):
-            raise RefusalError(Reason.BAD_ARRAY, f"{place} needs a list of lengths as s and binary as b")
+            raise RefusalError(
+                Reason.BAD_ARRAY, f"{place} has s or b of another type; send a list of lengths as s and binary as b"
+            )
         n_items = self._n_items(shape, place, n_atoms, max_atoms)
         if len(data) != n_items * ITEM_BYTES[dtype]:
             raise RefusalError(
                 Reason.BAD_ARRAY,
                 f"{place} has {len(data)} bytes; its shape and dtype {dtype} need {n_items * ITEM_BYTES[dtype]}",
             )
-        return np.frombuffer(data, dtype).reshape(shape).astype(_RESULT[self.dtypes])
+        with np.errstate(invalid="ignore"):  # a signalling NaN is the business of whoever asks for finite numbers
+            return np.frombuffer(data, dtype).reshape(shape).astype(_RESULT[self.dtypes])
 
     def _n_items(self, shape: list[object], place: str, n_atoms: int, max_atoms: int) -> int:
         if len(shape) != len(self.shape) or any(type(length) is not int for length in shape):
@@ -101,7 +104,7 @@ class Array:
                 "d": {"enum": list(self.dtypes), "description": "dtype"},
                 "s": {
                     "type": "array",
-                    "prefixItems": lengths,
+                    "items": lengths,
                     "minItems": len(lengths),
                     "maxItems": len(lengths),
                     "description": f"shape {self._axes()}",

@@ -28,6 +28,15 @@ DEAD_LETTER = Envelope(
     },
 )
 
+HEADER_MEANINGS = {
+    "__connect.errors.topic": "Topic of the refused message.",
+    "__connect.errors.partition": "Its partition.",
+    "__connect.errors.offset": "Its offset.",
+    "__connect.errors.stage": "Always VALUE_CONVERTER.",
+    "__connect.errors.exception.class.name": "The reason.",
+    "__connect.errors.exception.message": "The detail: value, place and remedy.",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
@@ -87,12 +96,12 @@ def dead_letter_headers(dead_letter: DeadLetter) -> tuple[tuple[str, bytes], ...
 
     Names: Apache Kafka, `org.apache.kafka.connect.runtime.errors.DeadLetterQueueReporter`.
     """
-    values = {
-        "topic": dead_letter.topic,
-        "partition": str(dead_letter.partition),
-        "offset": str(dead_letter.offset),
-        "stage": "VALUE_CONVERTER",
-        "exception.class.name": str(dead_letter.reason),
-        "exception.message": dead_letter.detail[:MAX_DETAIL],
-    }
-    return tuple((f"__connect.errors.{name}", value.encode()) for name, value in values.items())
+    values = (
+        dead_letter.topic,
+        str(dead_letter.partition),
+        str(dead_letter.offset),
+        "VALUE_CONVERTER",
+        str(dead_letter.reason),
+        dead_letter.detail[:MAX_DETAIL],
+    )
+    return tuple((name, value.encode()) for name, value in zip(HEADER_MEANINGS, values, strict=True))

@@ -35,6 +35,11 @@ class Envelope:
     meaning: str
     fields: Mapping[str, Field]
 
+    @property
+    def schema_file(self) -> str:
+        """Name of the file that holds the JSON Schema."""
+        return f"{self.name}-{self.version}.schema.json"
+
     def pack(self, values: Mapping[str, Any]) -> bytes:
         """The message of these values."""
         packed = msgpack.packb({"schema_name": self.name, "schema_version": self.version, **values})
@@ -83,10 +88,13 @@ class Envelope:
         return values
 
     def schema(self) -> JsonSchema:
-        """JSON Schema of the msgpack map; binary stands as the string whose characters have the bytes' numbers."""
+        """JSON Schema of the msgpack map, in draft 7 because AsyncAPI tools read that.
+
+        Binary stands as the string whose characters have the numbers of the bytes.
+        """
         return {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "$id": f"{self.name}-{self.version}.schema.json",
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "$id": self.schema_file,
             "title": f"{self.name}/{self.version}",
             "description": self.meaning,
             "type": "object",
@@ -121,8 +129,8 @@ def _unpack(value: bytes) -> object:
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise RefusalError(
             Reason.NOT_MSGPACK,
-            f"the record of {len(value)} bytes is not one plain msgpack value without extensions, with at most "
-            f"{MAX_ITEMS} items a list and {MAX_TEXT_BYTES} bytes a text ({type(error).__name__})",
+            f"the record of {len(value)} bytes does not unpack ({type(error).__name__}); send one msgpack map without "
+            f"extensions, at most {MAX_ITEMS} items in a list and {MAX_TEXT_BYTES} bytes in a text",
         ) from None
 
 

@@ -166,7 +166,8 @@ class AtomicNumbers:
             a >= b for a, b in zip([0, *value], [*value, self.maximum + 1], strict=True)
         ):
             raise RefusalError(
-                Reason.UNKNOWN_ELEMENT, f"{place} is not an increasing list of atomic numbers 1 to {self.maximum}"
+                Reason.UNKNOWN_ELEMENT,
+                f"{place} has unknown or unsorted elements; send increasing atomic numbers 1 to {self.maximum}",
             )
         return tuple(value)
 

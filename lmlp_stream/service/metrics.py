@@ -14,13 +14,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import start_http_server
 
 from lmlp_stream.errors import ConfigError
+from lmlp_stream.learning.evaluation import Withheld
 from lmlp_stream.wire.rejection import Reason
 
 OUTCOMES = ("learned", "held_out", "duplicate", "refused")
 """What can become of a record; each record is counted once."""
 
-WITHHOLDING_REASONS = ("few_labels", "no_holdout", "not_finite", "regression", "store", "other")
-"""Why a due snapshot is not announced; a reason of another spelling counts as other."""
+WITHHOLDING_REASONS = (*Withheld, "store")
+"""Why a due snapshot is not announced: the learner withholds it, or the store cannot be written."""
 
 MAX_DOMAINS = 20
 """Domains with series of their own; the worst of the rest is reported as `other`."""
@@ -184,8 +185,8 @@ class Metrics:
         self._snapshot_labels.set(labels_learned)
 
     def snapshot_withheld(self, reason: str) -> None:
-        """Count a due snapshot that was not announced, by one of `WITHHOLDING_REASONS`."""
-        self._withheld.get(reason, self._withheld["other"]).inc()
+        """Count a due snapshot that was not announced; once for each of its `WITHHOLDING_REASONS`."""
+        self._withheld[reason].inc()
 
     def resumed(self, *, checkpoint_timestamp_s: float, snapshot_timestamp_s: float, snapshot_labels: int) -> None:
         """Set what an earlier run left, Unix s and labels learned; 0 where it left nothing."""

@@ -74,8 +74,8 @@ def work(metrics: Metrics) -> None:
     metrics.snapshot_announced(timestamp_s=time.time(), labels_learned=600)
     for reason in Reason:
         metrics.refused(reason)
-    for reason in WITHHOLDING_REASONS:
-        metrics.snapshot_withheld(reason)
+    for cause in WITHHOLDING_REASONS:
+        metrics.snapshot_withheld(cause)
 
 
 def exported_names() -> set[str]:

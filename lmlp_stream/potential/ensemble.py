@@ -185,7 +185,7 @@ def _forces(by_vector: Float[Tensor, "A 3*N M"], batch: Batch) -> Float[Tensor, 
     n_atoms, n_neighbors = batch.neighbor_index.shape
     components = torch.arange(3, device=by_vector.device)[:, None]
     rows = (batch.neighbor_index[:, None] * 3 + components) * n_neighbors + batch.reverse_slot[:, None]
-    pulls = by_vector.reshape(n_atoms * 3 * n_neighbors, -1)
+    pulls = by_vector.flatten(0, 1)
     pushes = _Exchange.apply(pulls, rows.flatten(), rows.flatten())
     forces: Tensor = (pulls - pushes).view(n_atoms, 3, n_neighbors, by_vector.shape[2]).sum(dim=2)
     return forces.permute(2, 0, 1)

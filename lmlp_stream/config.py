@@ -162,6 +162,7 @@ class SimulateConfig(Section):
     scale: PositiveFloat = Field(2.0, description="Uncertainty per standard deviation of the members")
     max_requests: NonNegativeInt = Field(250, description="Most requests of one calculator")
     min_calls_between_requests: NonNegativeInt = Field(5, description="Evaluations between two requests")
+    request_lifetime_s: PositiveFloat = Field(86_400.0, description="A request not labelled within this time lapses, s")
 
 
 class LabelConfig(Section):
@@ -254,9 +255,14 @@ def config_schema() -> dict[str, Any]:
 
 def config_template() -> str:
     """A complete TOML file with every key at its default and its meaning in a comment."""
-    lines = ["# lmlp_stream: every setting, at its default. Delete what you do not change."]
+    return "# lmlp_stream: every setting, at its default. Delete what you do not change.\n" + config_toml(Config())
+
+
+def config_toml(config: Config) -> str:
+    """A complete TOML file that says this configuration, with the meaning of every key in a comment."""
+    lines = []
     for name, field in Config.model_fields.items():
-        value = field.default
+        value = getattr(config, name)
         if isinstance(value, Section):
             lines += ["", f"[{name}]  # {_first_line(type(value))}"]
             for key, inner in type(value).model_fields.items():
@@ -274,5 +280,5 @@ def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)

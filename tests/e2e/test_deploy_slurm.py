@@ -6,6 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
+
+from lmlp_stream.cli.main import command
 
 SLURM = Path(__file__).parents[2] / "deploy" / "slurm"
 JOBS = sorted(SLURM.glob("*.sbatch"))
@@ -52,6 +55,13 @@ def test_the_head_of_a_job_uses_options_that_sbatch_knows(job: Path) -> None:
     head = re.findall(r"^#SBATCH --([a-z-]+)(?:=\S+)?$", job.read_text(), flags=re.MULTILINE)
     assert len(head) == job.read_text().count("#SBATCH ")
     assert set(head) <= OPTIONS
+
+
+def test_every_verb_that_deploy_names_exists() -> None:
+    texts = [path.read_text() for path in [*JOBS, SLURM.parent / "README.md"]]
+    verbs = set(re.findall(r"lmlp-stream ([a-z]+)", " ".join(texts)))
+    assert {"learn", "label", "feed"} <= verbs
+    assert verbs <= typer.main.get_command(command()).commands.keys()
 
 
 @pytest.mark.parametrize(("job", "verb"), [("learn.sbatch", "learn"), ("label-workers.sbatch", "label")])

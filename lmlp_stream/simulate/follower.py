@@ -1,0 +1,127 @@
+"""The follower: which snapshots a learner has announced, and the newest of them, verified and loaded."""
+
+import time
+from collections.abc import Mapping
+
+import torch
+
+from lmlp_stream.broker.log import Log, Partition, Source
+from lmlp_stream.errors import BrokerError
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.snapshot import CPU, load
+from lmlp_stream.wire.announcement import SnapshotManifest, read_announcement
+from lmlp_stream.wire.rejection import Rejection
+
+MESSAGES_PER_POLL = 500
+PATIENCE_S = 5.0
+PAUSE_S = 0.2
+
+
+class Follower:
+    """The announcements of a topic from its beginning on.
+
+    It may start before the learner, and before the topic exists.
+
+    Args:
+        log: Where snapshots are announced.
+        topic: The topic of announcements.
+        name: The learner to follow; empty: every learner of the topic.
+    """
+
+    def __init__(self, log: Log, topic: str, name: str = "") -> None:
+        self._log = log
+        self._topic = topic
+        self._name = name
+        self._source: Source | None = None
+        self._positions: dict[Partition, int] = {}
+        self._manifests: dict[str, SnapshotManifest] = {}
+
+    def new_manifests(self) -> tuple[SnapshotManifest, ...]:
+        """What was announced since the last call, each snapshot once, in the order of the log.
+
+        Damaged announcements, and those of other learners, are passed over.
+
+        Raises:
+            BrokerError: The log cannot be reached or has lost announcements.
+        """
+        arrived = [read_announcement(message) for message in self._read_to_the_end()]
+        new: dict[str, SnapshotManifest] = {}
+        for manifest in arrived:
+            if isinstance(manifest, Rejection) or manifest.id in self._manifests:
+                continue
+            if not self._name or manifest.name == self._name:
+                new.setdefault(manifest.id, manifest)
+        self._manifests |= new
+        return tuple(new.values())
+
+    def latest(self) -> SnapshotManifest | None:
+        """The snapshot that learned the most labels, of equals the one announced last; None before the first.
+
+        Raises:
+            BrokerError: The log cannot be reached or has lost announcements.
+        """
+        self.new_manifests()
+        newest: SnapshotManifest | None = None
+        for manifest in self._manifests.values():
+            if newest is None or manifest.labels_learned >= newest.labels_learned:
+                newest = manifest
+        return newest
+
+    def wait(self, timeout_s: float) -> SnapshotManifest:
+        """The latest snapshot, as soon as there is one.
+
+        Raises:
+            BrokerError: None was announced within `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (latest := self.latest()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                learner = f"by learner {self._name!r} " if self._name else ""
+                raise BrokerError(
+                    f"no snapshot was announced {learner}on {self._topic} within {timeout_s:g} s; "
+                    "is `lmlp-stream learn` running with the same log.url, log.prefix and name?"
+                )
+            time.sleep(min(PAUSE_S, left))
+        return latest
+
+    def load(self, manifest: SnapshotManifest, *, device: torch.device = CPU) -> Ensemble:
+        """The potential of an announced snapshot, verified.
+
+        Raises:
+            DamagedStoreError: The snapshot is missing or not what its manifest says.
+        """
+        return load(manifest, device=device)[1]
+
+    def close(self) -> None:
+        """Release the connection; the log stays open."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+    def _read_to_the_end(self) -> list[bytes]:
+        source = self._open()
+        if source is None:
+            return []
+        ends = {partition: self._log.bounds(partition).end for partition in self._positions}
+        values: list[bytes] = []
+        while _behind(self._positions, ends):
+            messages = source.poll(MESSAGES_PER_POLL, PATIENCE_S)
+            if not messages:
+                break
+            for message in messages:
+                self._positions[message.partition] = message.offset + 1
+                values.append(message.value)
+        return values
+
+    def _open(self) -> Source | None:
+        if self._source is None:
+            for partition in self._log.partitions(self._topic):
+                self._positions.setdefault(partition, self._log.bounds(partition).begin)
+            if self._positions:
+                self._source = self._log.source(self._positions)
+        return self._source
+
+
+def _behind(positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:
+    return any(positions[partition] < end for partition, end in ends.items())

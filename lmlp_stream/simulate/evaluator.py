@@ -1,0 +1,136 @@
+"""What a snapshot says of a structure: energy, forces, stress, their uncertainties, and whether to ask for a label."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf, isnan
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Example, collate, composition_of
+from lmlp_stream.atoms.elements import SYMBOLS
+from lmlp_stream.atoms.structure import Structure, unlabelled
+from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.config import SimulateConfig
+from lmlp_stream.errors import UsageError
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.uncertainty import energy_uncertainty, forces_uncertainty
+from lmlp_stream.wire.announcement import SnapshotManifest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """A potential's word on one structure.
+
+    Attributes:
+        energy: Energy of the ensemble mean in eV.
+        forces: Its forces in eV/Å.
+        stress: Its stress in eV/Å³, tension positive; None where the cell does not repeat in three directions.
+        energy_uncertainty: u(E) in eV.
+        forces_uncertainty: u(F) of each component in eV/Å.
+        excess: Uncertainty over threshold, the larger of energy and forces; above 1 a label is wanted.
+    """
+
+    energy: float
+    forces: Float[np.ndarray, "A 3"]
+    stress: Float[np.ndarray, "3 3"] | None
+    energy_uncertainty: float
+    forces_uncertainty: Float[np.ndarray, "A 3"]
+    excess: float
+
+    @property
+    def max_forces_uncertainty(self) -> float:
+        """Largest uncertainty of a force component in eV/Å."""
+        return float(self.forces_uncertainty.max())
+
+
+class Evaluator:
+    """Evaluates structures with the potential of one snapshot.
+
+    Uncertainties follow `potential.uncertainty`, with the errors in the manifest as floors. An error that the manifest
+    does not state is no floor and no threshold. Energies of a composition that the labels do not determine are
+    infinitely uncertain.
+
+    Attributes:
+        manifest: What the snapshot says of itself.
+    """
+
+    def __init__(self, manifest: SnapshotManifest, ensemble: Ensemble, config: SimulateConfig) -> None:
+        self.manifest = manifest
+        self._ensemble = ensemble
+        self._config = config
+        self._functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
+        self._energy_rmse = manifest.errors.get("energy_rmse_ev_per_atom", 0.0)
+        self._force_rmse = manifest.errors.get("force_rmse_ev_per_angstrom", 0.0)
+
+    def evaluate(self, structure: Structure) -> Evaluation:
+        """Energy, forces, stress and their uncertainties.
+
+        Raises:
+            UsageError: The snapshot does not know an element of the structure.
+        """
+        self._check_elements(structure)
+        batch = collate([Example(unlabelled(structure), self._functions.evaluate(structure))])
+        prediction = self._ensemble.predict(batch)
+        scale = self._config.scale
+        energy_u = energy_uncertainty(
+            prediction.energy_disagreement, batch.n_atoms, rmse=self._energy_rmse, scale=scale
+        )
+        forces_u = _array(forces_uncertainty(prediction.forces_disagreement, rmse=self._force_rmse, scale=scale))
+        known = self._ensemble.baseline.covers(composition_of(structure.atomic_numbers))
+        energy_uncertainty_ev = float(energy_u) if known else inf
+        return Evaluation(
+            energy=float(prediction.mean_energy),
+            forces=_array(prediction.mean_forces),
+            stress=_array(prediction.mean_stress)[0] if structure.pbc.all() else None,
+            energy_uncertainty=energy_uncertainty_ev,
+            forces_uncertainty=forces_u,
+            excess=self._excess(energy_uncertainty_ev / structure.n_atoms, float(forces_u.max())),
+        )
+
+    def _excess(self, energy_uncertainty_per_atom: float, force_uncertainty: float) -> float:
+        ratios = (
+            _ratio(energy_uncertainty_per_atom, self._config.request_energy * self._energy_rmse),
+            _ratio(force_uncertainty, self._config.request_forces * self._force_rmse),
+        )
+        return inf if any(isnan(ratio) for ratio in ratios) else max(ratios)
+
+    def _check_elements(self, structure: Structure) -> None:
+        if not self._ensemble.covers(structure.atomic_numbers):
+            unknown = sorted({int(z) for z in structure.atomic_numbers} - set(self._ensemble.elements))
+            raise UsageError(
+                f"snapshot {self.manifest.id[:12]} knows {_symbols(self._ensemble.elements)}, not {_symbols(unknown)}; "
+                f"publish labels with {_symbols(unknown)} to learner {self.manifest.name!r} and take a later snapshot"
+            )
+
+
+def device_of(name: str) -> torch.device:
+    """The device that `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N` names.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if available else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device = {name!r} is none of auto, cpu, cuda and cuda:N") from error
+    if device.type == "cuda" and not available:
+        raise UsageError(f"device = {name!r}, but torch finds no GPU here; use auto or cpu")
+    return device
+
+
+def _ratio(uncertainty: float, threshold: float) -> float:
+    return uncertainty / threshold if threshold > 0 else (inf if uncertainty == inf else 0.0)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy().astype(np.float64)
+
+
+def _symbols(atomic_numbers: Iterable[int]) -> str:
+    return ", ".join(SYMBOLS[z] for z in atomic_numbers) or "no element"

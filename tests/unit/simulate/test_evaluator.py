@@ -1,0 +1,109 @@
+from math import inf
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from lmlp_stream.atoms.structure import from_ase
+from lmlp_stream.config import SimulateConfig
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.simulate.evaluator import Evaluation, Evaluator, device_of
+from lmlp_stream.store.snapshot import load
+
+CONFIG = SimulateConfig()
+
+
+def evaluated(manifest, atoms: Atoms, config: SimulateConfig = CONFIG) -> Evaluation:
+    return Evaluator(*load(manifest), config).evaluate(from_ase(atoms))
+
+
+def by_member(manifest, atoms: Atoms) -> list[Evaluation]:
+    """What each member says alone."""
+    _, ensemble = load(manifest)
+    evaluations = []
+    for member in range(ensemble.members):
+        state = {
+            name: tensor[member : member + 1] if name.startswith("element.") else tensor
+            for name, tensor in ensemble.state_dict().items()
+        }
+        alone = Ensemble.from_state(
+            ensemble.spec, state, hidden=ensemble.hidden, members=1, dtype=ensemble.dtype, device=torch.device("cpu")
+        )
+        evaluations.append(Evaluator(manifest, alone, CONFIG).evaluate(from_ase(atoms)))
+    return evaluations
+
+
+def test_energy_and_forces_are_the_mean_of_the_members(published, water: Atoms) -> None:
+    manifest = published()
+    whole, members = evaluated(manifest, water), by_member(manifest, water)
+    assert whole.energy == pytest.approx(np.mean([m.energy for m in members]))
+    np.testing.assert_allclose(whole.forces, np.mean([m.forces for m in members], axis=0), atol=1e-12)
+    assert whole.stress is None
+
+
+def test_uncertainty_is_twice_the_standard_deviation_above_the_floor(published, water: Atoms) -> None:
+    manifest = published(energy_rmse_ev_per_atom=1e-9, force_rmse_ev_per_angstrom=1e-9)
+    whole, members = evaluated(manifest, water), by_member(manifest, water)
+    assert whole.energy_uncertainty == pytest.approx(2 * np.std([m.energy for m in members], ddof=1))
+    expected = np.maximum(2 * np.std([m.forces for m in members], axis=0, ddof=1), 1e-9)
+    np.testing.assert_allclose(whole.forces_uncertainty, expected, atol=1e-12)
+    doubled = evaluated(manifest, water, SimulateConfig(scale=4.0))
+    assert doubled.energy_uncertainty == pytest.approx(2 * whole.energy_uncertainty)
+
+
+def test_the_measured_error_is_the_floor_and_below_the_threshold(published, water: Atoms) -> None:
+    whole = evaluated(published(energy_rmse_ev_per_atom=10.0, force_rmse_ev_per_angstrom=20.0), water)
+    assert whole.energy_uncertainty == pytest.approx(30.0)
+    np.testing.assert_array_equal(whole.forces_uncertainty, np.full((3, 3), 20.0))
+    assert whole.excess == pytest.approx(1 / 3)
+
+
+def test_a_single_member_is_never_above_the_threshold(published, water: Atoms) -> None:
+    whole = evaluated(published(members=1), water)
+    assert whole.energy_uncertainty == pytest.approx(3e-3)
+    assert whole.excess == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("energy_rmse", "force_rmse"), [(1e-9, 100.0), (100.0, 1e-9)], ids=["by the energy", "by a force"]
+)
+def test_either_uncertainty_can_exceed(published, water: Atoms, energy_rmse: float, force_rmse: float) -> None:
+    manifest = published(energy_rmse_ev_per_atom=energy_rmse, force_rmse_ev_per_angstrom=force_rmse)
+    whole = evaluated(manifest, water)
+    ratios = (
+        whole.energy_uncertainty / 3 / (3 * energy_rmse),
+        whole.forces_uncertainty.max() / (6 * force_rmse),
+    )
+    assert whole.excess == pytest.approx(max(ratios))
+    assert whole.excess > 1
+
+
+def test_an_error_that_is_not_stated_is_no_floor_and_no_threshold(published, water: Atoms) -> None:
+    whole = evaluated(published(n_structures=0.0), water)
+    assert whole.energy_uncertainty > 0
+    assert whole.excess == 0.0
+
+
+def test_the_energy_of_a_composition_that_no_label_fixed_is_infinitely_uncertain(published) -> None:
+    whole = evaluated(published(), Atoms("H2", [(0, 0, 0), (0, 0, 0.75)]))
+    assert whole.energy_uncertainty == inf
+    assert whole.excess == inf
+    assert np.isfinite(whole.forces_uncertainty).all()
+
+
+def test_what_cannot_be_computed_is_beyond_every_threshold(published) -> None:
+    manifest = published()
+    _, ensemble = load(manifest)
+    with torch.no_grad():
+        ensemble.parameters[1]["bias_0"] += 1e308
+        ensemble.parameters[1]["bias_0"] *= 1e308
+        ensemble.parameters[1]["weight_1"][:] = 0.0
+        ensemble.parameters[1]["weight_1"][0] = float("nan")
+    water = from_ase(Atoms("OH2", [(0, 0, 0), (0, 0, 1), (0, 1, 0)]))
+    assert Evaluator(manifest, ensemble, CONFIG).evaluate(water).excess == inf
+
+
+def test_auto_is_a_device_that_exists() -> None:
+    torch.zeros(1, device=device_of("auto"))
+    assert device_of("cpu").type == "cpu"

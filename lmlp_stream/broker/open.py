@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from lmlp_stream.broker.kafka_settings import security
+from lmlp_stream.broker.kafka.settings import security
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.memory import MemoryLog
 from lmlp_stream.broker.sqlite import SqliteLog
@@ -31,7 +31,7 @@ def open_log(url: str, *, client: str) -> Log:
     if scheme == "sqlite":
         return SqliteLog(sqlite_path(rest))
     if scheme == "kafka":
-        from lmlp_stream.broker.kafka import KafkaLog
+        from lmlp_stream.broker.kafka.log import KafkaLog
 
         return KafkaLog(kafka_servers(rest), client=client, security=security(os.environ))
     raise ConfigError(f"log.url = {url!r} is not of the form sqlite:PATH, kafka://HOST:PORT,... or memory:")

@@ -1,0 +1,97 @@
+"""What the log, its sources and its sinks share: settings, the administrative client and plain words for errors."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka.protocol.consumer import IsolationLevel, OffsetSpec
+
+from lmlp_stream.broker.kafka.settings import Settings
+from lmlp_stream.broker.log import Bounds, Partition, missing_partition
+from lmlp_stream.errors import BrokerError
+
+CONNECT_S = 10.0
+REQUEST_S = 15.0
+RETRY_S = 0.2
+_REMEDY = "is a broker running there? deploy/kafka/start starts one"
+_HAS_PORT = re.compile(r":\d+$")
+
+
+class Connection:
+    """A way to a cluster.
+
+    Attributes:
+        settings: What every client of kafka-python is made with.
+        admin: Asks and creates; may be used by several threads.
+
+    Raises:
+        BrokerError: No broker answers.
+    """
+
+    def __init__(self, servers: tuple[str, ...], *, client: str, security: Settings) -> None:
+        self._servers = ",".join(servers)
+        self.settings: Settings = {
+            "bootstrap_servers": list(servers),
+            "client_id": client,
+            "bootstrap_timeout_ms": int(CONNECT_S * 1000),
+            "request_timeout_ms": int(REQUEST_S * 1000),
+            "reconnect_backoff_max_ms": 1000,
+            **security,
+        }
+        _await_broker(servers)
+        with self.plainly("connect"):
+            self.admin = KafkaAdminClient(**self.settings)
+
+    def partitions(self, topic: str) -> tuple[Partition, ...]:
+        """The partitions of a topic in order."""
+        with self.plainly(f"describe {topic}"):
+            described = self.admin.describe_topics([topic])
+        return tuple(
+            sorted(Partition(topic, entry["partition_index"]) for item in described for entry in item["partitions"])
+        )
+
+    def bounds(self, partition: Partition) -> Bounds:
+        """Readable range of a partition; what kafka-python raises comes through."""
+        where = address(partition)
+        level = IsolationLevel.READ_COMMITTED
+        try:
+            begin = self.admin.list_partition_offsets({where: OffsetSpec.EARLIEST}, level)
+            end = self.admin.list_partition_offsets({where: OffsetSpec.LATEST}, level)
+        except UnknownTopicOrPartitionError as error:
+            raise missing_partition(partition) from error
+        return Bounds(begin[where].offset, end[where].offset)
+
+    @contextmanager
+    def plainly(self, deed: str) -> Iterator[None]:
+        """Turn what kafka-python raises into one sentence: Kafka did not do that deed."""
+        try:
+            yield
+        except KafkaError as error:
+            unreachable = isinstance(error, KafkaConnectionError | KafkaTimeoutError)
+            remedy = _REMEDY if unreachable else "the broker's own log says more"
+            raise BrokerError(f"Kafka at {self._servers} did not {deed}: {error}: {remedy}") from error
+
+
+def address(partition: Partition) -> TopicPartition:
+    """kafka-python's name of a partition."""
+    return TopicPartition(partition.topic, partition.index)
+
+
+def _await_broker(servers: tuple[str, ...]) -> None:
+    """Return when one of the brokers takes a connection: a client that meets none leaves its thread behind."""
+    deadline = time.monotonic() + CONNECT_S
+    while True:
+        for server in servers:
+            host, _, port = server.rpartition(":") if _HAS_PORT.search(server) else (server, "", "9092")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise BrokerError(f"Kafka at {','.join(servers)} does not answer: {error}: {_REMEDY}") from error
+            else:
+                return
+        time.sleep(RETRY_S)

@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pytest
+
+from lmlp_stream.broker.kafka import connection
+from lmlp_stream.broker.kafka.settings import creation, security
+from lmlp_stream.broker.log import TopicSpec
+from lmlp_stream.broker.memory import MemoryLog
+from lmlp_stream.broker.open import kafka_servers, open_log, sqlite_path
+from lmlp_stream.broker.sqlite import SqliteLog
+from lmlp_stream.errors import BrokerError, ConfigError
+
+
+def test_a_memory_url_names_one_log_of_the_process() -> None:
+    assert open_log("memory:same", client="a") is open_log("memory:same", client="b")
+    assert open_log("memory:same", client="a") is not open_log("memory:other", client="a")
+    assert isinstance(open_log("memory:", client="a"), MemoryLog)
+
+
+def test_a_sqlite_url_names_a_file_whose_folder_is_made(tmp_path: Path) -> None:
+    log = open_log(f"sqlite:{tmp_path}/new/folder/log.db", client="a")
+    assert isinstance(log, SqliteLog)
+    assert (tmp_path / "new" / "folder" / "log.db").exists()
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [("log.db", "log.db"), ("/data/log.db", "/data/log.db"), ("///data/log.db", "/data/log.db"), ("a b.db", "a b.db")],
+)
+def test_a_sqlite_path_is_relative_or_absolute(rest: str, path: str) -> None:
+    assert sqlite_path(rest) == Path(path)
+
+
+def test_a_sqlite_path_may_begin_at_home() -> None:
+    assert sqlite_path("~/log.db") == Path.home() / "log.db"
+
+
+@pytest.mark.parametrize("rest", ["", "//host/log.db"])
+def test_a_sqlite_url_without_a_file_is_refused(rest: str) -> None:
+    with pytest.raises(ConfigError, match="names no file"):
+        sqlite_path(rest)
+
+
+@pytest.mark.parametrize(
+    ("rest", "servers"),
+    [
+        ("//localhost:9092", ("localhost:9092",)),
+        ("//a.example:9092,b-2.example:9093", ("a.example:9092", "b-2.example:9093")),
+        ("//127.0.0.1/", ("127.0.0.1",)),
+        ("//[::1]:9092", ("[::1]:9092",)),
+    ],
+)
+def test_a_kafka_url_names_its_brokers(rest: str, servers: tuple[str, ...]) -> None:
+    assert kafka_servers(rest) == servers
+
+
+@pytest.mark.parametrize("rest", ["", "//", "localhost:9092", "//a:9092,,b:9092", "//a:port", "//user@a:9092"])
+def test_a_kafka_url_with_something_else_is_refused(rest: str) -> None:
+    with pytest.raises(ConfigError, match=r"write kafka://HOST:PORT"):
+        kafka_servers(rest)
+
+
+@pytest.mark.parametrize("url", ["", "redis://localhost", "lmlp-stream.db"])
+def test_another_scheme_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="sqlite:PATH"):
+        open_log(url, client="a")
+
+
+def test_a_kafka_that_is_not_there_is_a_broker_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_S", 0.5)
+    with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1 .*deploy/kafka/start starts one"):
+        open_log("kafka://127.0.0.1:1", client="a")
+
+
+def test_secrets_of_kafka_come_from_the_environment() -> None:
+    assert security({}) == {}
+    assert security({"LMLP_KAFKA_TLS_CA": "ca.pem"}) == {"ssl_cafile": "ca.pem", "security_protocol": "SSL"}
+    login = {"LMLP_KAFKA_SASL_USERNAME": "farm", "LMLP_KAFKA_SASL_PASSWORD": "secret"}
+    expected = {
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "farm",
+        "sasl_plain_password": "secret",
+        "security_protocol": "SASL_PLAINTEXT",
+    }
+    assert security(login) == expected
+    assert security(login | {"LMLP_KAFKA_TLS_CA": "ca.pem"})["security_protocol"] == "SASL_SSL"
+
+
+def test_kafka_topics_are_kept_for_ever_or_compacted() -> None:
+    kept = creation(TopicSpec("lmlp.structures.v1", n_partitions=4, replication_factor=3))
+    assert (kept["num_partitions"], kept["replication_factor"]) == (4, 3)
+    settings = {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "max.message.bytes": "9437184",
+        "min.insync.replicas": "2",
+    }
+    assert kept["configs"] == settings
+    compacted = creation(TopicSpec("lmlp.snapshots.v1", compacted=True))
+    assert compacted["configs"] == settings | {"cleanup.policy": "compact", "min.insync.replicas": "1"}

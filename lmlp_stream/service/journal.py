@@ -92,7 +92,7 @@ class Journal:
         self._sink.flush()
 
     def _read_back(self, mine: Entry) -> list[Entry]:
-        others = []
+        others: list[Entry] = []
         deadline = time.monotonic() + READ_BACK_TIMEOUT_S
         while time.monotonic() < deadline:
             for entry in self._poll(timeout_s=0.5):

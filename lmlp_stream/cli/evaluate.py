@@ -1,0 +1,79 @@
+"""Errors of a snapshot on the labelled structures of a file."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from lmlp_stream.atoms.batch import Example, collate
+from lmlp_stream.atoms.elements import SYMBOLS
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.errors import UsageError
+from lmlp_stream.farm.door import labelled
+from lmlp_stream.farm.files import read_structures
+from lmlp_stream.farm.labels import LabelFinder, Missing
+from lmlp_stream.farm.naming import Naming
+from lmlp_stream.learning.evaluation import calibration, error_rows, summary
+from lmlp_stream.potential.ensemble import Ensemble
+
+PREDICTED_TOGETHER = 16
+
+
+def evaluate(ensemble: Ensemble, path: Path, advance: Callable[[], None]) -> dict[str, Any]:
+    """Errors of the ensemble mean on every labelled structure of a file; `advance` is called after each.
+
+    Raises:
+        UsageError: The file cannot be read, holds no labels, or an element or composition that was never learned.
+    """
+    functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
+    structures = labelled_structures(path)
+    rows = []
+    while some := list(islice(structures, PREDICTED_TOGETHER)):
+        for structure in some:
+            _check_elements(ensemble, structure, path)
+        batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
+        rows.append(error_rows(ensemble.predict(batch), batch))
+        for _ in some:
+            advance()
+    if not rows:
+        raise UsageError(f"{path} holds no structures; there is nothing to evaluate")
+    errors, spread = summary(np.concatenate(rows)), calibration(np.concatenate(rows))
+    return {
+        "n_structures": errors.n_structures,
+        "energy_rmse_mev_per_atom": 1000 * errors.energy_rmse,
+        "energy_mae_mev_per_atom": 1000 * errors.energy_mae,
+        "force_rmse_mev_per_angstrom": 1000 * errors.force_rmse,
+        "force_mae_mev_per_angstrom": 1000 * errors.force_mae,
+        **spread.named(),
+    }
+
+
+def labelled_structures(path: Path) -> Iterator[LabelledStructure]:
+    """The labelled structures of a file, one after the other.
+
+    Raises:
+        UsageError: The file cannot be read, or a structure has no labels.
+    """
+    finder, naming = LabelFinder(), Naming()
+    for number, atoms in enumerate(read_structures(path), start=1):
+        yield _labelled(atoms, finder, naming, f"{path}, structure {number}")
+
+
+def _labelled(atoms: Atoms, finder: LabelFinder, naming: Naming, place: str) -> LabelledStructure:
+    labels = finder.find(atoms, place)
+    if isinstance(labels, Missing):
+        raise UsageError(f"{place} lacks {labels.clause}; evaluate needs reference energies and forces")
+    return labelled(atoms, labels, naming, place=place, level_of_theory="", source="")
+
+
+def _check_elements(ensemble: Ensemble, structure: LabelledStructure, path: Path) -> None:
+    unknown = sorted({int(z) for z in structure.atomic_numbers} - set(ensemble.elements))
+    if unknown:
+        raise UsageError(
+            f"{path} contains {', '.join(SYMBOLS[z] for z in unknown)}, which this snapshot never learned; "
+            "evaluate it on structures of its elements"
+        )

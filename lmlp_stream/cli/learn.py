@@ -1,0 +1,119 @@
+"""Running the learner for a person: signals, metrics endpoint, progress, the balance at the end."""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from math import nan, sqrt
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lmlp_stream.broker.open import open_log
+from lmlp_stream.cli.stopping import stopping
+from lmlp_stream.cli.terminal import console
+from lmlp_stream.config import Config
+from lmlp_stream.service.loop import Balance, serve
+from lmlp_stream.service.metrics import Metrics
+
+logger = logging.getLogger("lmlp_stream")
+
+SHOWN_ARRIVALS = 100
+"""Newest arrivals whose prequential error the progress line shows."""
+
+
+def run_learner(config: Config, *, until_end: bool, as_json: bool) -> None:
+    """Learn, and print the balance: a table, or JSON."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")],
+    )
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+    set_threads(config)
+    metrics = Metrics(learner=config.name, version=version("lmlp-stream"))
+    with stopping("this tick") as stopped, closing(open_log(config.log.url, client=config.name)) as log:
+        address, close_metrics = metrics.serve(config.service.metrics_host, config.service.metrics_port)
+        logger.info("learner %s follows %s; metrics: %s", config.name, config.log.url, address)
+        try:
+            with _progress() as observe:
+                balance = serve(config, log, metrics, until_end=until_end, stopped=stopped, observe=observe)
+        finally:
+            close_metrics()
+        if as_json:
+            typer.echo(json.dumps(asdict(balance)))
+        else:
+            Console().print(_table(balance))
+
+
+def set_threads(config: Config) -> None:
+    """Use the configured number of CPU threads; 0 leaves the choice to the machine."""
+    if config.potential.threads:
+        torch.set_num_threads(config.potential.threads)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """An observer that shows labels, steps and the prequential force error."""
+    newest: deque[tuple[float, int]] = deque(maxlen=SHOWN_ARRIVALS)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.fields[labels]} labels"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[steps]} steps  force error before learning {task.fields[error]:.3f} eV/Å"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("learning", total=None, labels=0, steps=0, error=nan)
+        n_steps = 0
+
+        def observe(line: Mapping[str, Any]) -> None:
+            nonlocal n_steps
+            n_steps += line["steps"]
+            newest.extend(
+                (arrival["force_squared_error_sum"], arrival["n_force_components"])
+                for arrival in line["arrivals"]
+                if arrival["n_force_components"]
+            )
+            n_components = sum(count for _, count in newest)
+            error = sqrt(sum(squared for squared, _ in newest) / n_components) if n_components else nan
+            waiting = line["lag"]
+            total = line["labels_learned"] + waiting
+            progress.update(
+                task,
+                total=total,
+                completed=line["labels_learned"],
+                labels=line["labels_learned"],
+                steps=n_steps,
+                error=error,
+            )
+
+        yield observe
+
+
+def _table(balance: Balance) -> Table:
+    table = Table(title="what was learned", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
+    rows = {
+        "labels learned": f"{balance.n_learned} in this run, {balance.labels_learned} in all",
+        "held out": str(balance.n_held_out),
+        "duplicates": str(balance.n_duplicates),
+        "refused": f"{balance.n_refused} (dead letters)" if balance.n_refused else "0",
+        "optimizer steps": str(balance.n_steps),
+        "snapshots": f"{balance.n_announced} announced, {balance.n_withheld} withheld",
+        "newest snapshot": balance.snapshot_id or "none yet",
+        "checkpoint": balance.checkpoint,
+        "state": balance.state_sha256,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table

@@ -1,0 +1,328 @@
+"""The conductor: one learner over one log, tick by tick. Only this file knows what happens when.
+
+The order is the guarantee. A tick is written into the journal, then learned; dead letters are flushed, then the
+checkpoint is saved, then positions are committed; weights are stored and read back, then announced. Whatever
+dies in between, the next start repeats exactly what the last checkpoint does not hold.
+"""
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from lmlp_stream.broker.log import Log, Message, Partition
+from lmlp_stream.broker.topics import topic_specs
+from lmlp_stream.config import FIXED_SECTIONS, Config
+from lmlp_stream.errors import ConfigError
+from lmlp_stream.learning.learner import Learner
+from lmlp_stream.learning.trainer import StepReport
+from lmlp_stream.service.history import History
+from lmlp_stream.service.journal import Journal
+from lmlp_stream.service.metrics import Metrics
+from lmlp_stream.service.reader import Reader, ranges_of
+from lmlp_stream.service.refusals import Refusals
+from lmlp_stream.service.teller import Teller
+from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_folder, state_sha256
+from lmlp_stream.store.lock import sole_owner
+from lmlp_stream.wire.journal import Tell, Tick
+from lmlp_stream.wire.limits import Limits
+from lmlp_stream.wire.record import decode
+from lmlp_stream.wire.rejection import Rejection
+
+logger = logging.getLogger(__name__)
+
+Observer = Callable[[Mapping[str, Any]], None]
+"""Called after each tick with its line of the history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What one run of the learner did, and what it left.
+
+    Attributes:
+        n_learned: Labels learned in this run, replayed ones included.
+        n_held_out: Records that went to the hold-out.
+        n_duplicates: Records whose id was known.
+        n_refused: Records that became dead letters.
+        labels_learned: Labels learned in the learner's whole life.
+        n_steps: Optimizer steps in its whole life.
+        n_announced: Snapshots announced in this run.
+        n_withheld: Due snapshots that were not announced.
+        snapshot_id: The newest announced snapshot of its life; empty: none.
+        checkpoint: Folder of the last checkpoint.
+        state_sha256: Hash of the state in it.
+    """
+
+    n_learned: int
+    n_held_out: int
+    n_duplicates: int
+    n_refused: int
+    labels_learned: int
+    n_steps: int
+    n_announced: int
+    n_withheld: int
+    snapshot_id: str
+    checkpoint: str
+    state_sha256: str
+
+
+def serve(
+    config: Config, log: Log, metrics: Metrics, *, until_end: bool, stopped: Callable[[], bool], observe: Observer
+) -> Balance:
+    """Learn from the log until it ends (`until_end`) or `stopped` says so.
+
+    Raises:
+        FencedError: Another learner of this name runs, or took over.
+        ConfigError: The checkpoint was made with another configuration.
+        BrokerError: The log cannot be reached, or no longer has what the journal names.
+        DamagedStoreError: Every checkpoint is damaged.
+        DivergedError: A loss was not finite.
+    """
+    folder = checkpoints_folder(config)
+    with ExitStack() as stack:
+        stack.enter_context(sole_owner(folder))
+        log.ensure(topic_specs(config.log, config.name))
+        checkpoints = Checkpoints(folder, config.store.keep_checkpoints)
+        restored = checkpoints.restore()
+        history = stack.enter_context(closing(History(folder / "history.jsonl")))
+        conductor = _Conductor(config, log, metrics, checkpoints, restored, history, observe, stack)
+        return conductor.run(until_end=until_end, stopped=stopped)
+
+
+class _Conductor:
+    """The learner, its place in the log, and everyone who is told."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        metrics: Metrics,
+        checkpoints: Checkpoints,
+        restored: Restored | None,
+        history: History,
+        observe: Observer,
+        stack: ExitStack,
+    ) -> None:
+        header: Mapping[str, Any] = restored.header if restored else {}
+        if restored:
+            _check_config(config, header)
+            for sentence in restored.damaged:
+                logger.warning("%s; the previous checkpoint is used, the log replays the rest", sentence)
+        self._config = config
+        self._log = log
+        self._metrics = metrics
+        self._checkpoints = checkpoints
+        self._history = history
+        self._observe = observe
+        self._limits = Limits.of(config.wire)
+        self._learner = Learner.restore(config, _of_learner(restored.state)) if restored else Learner(config)
+        self._n_ticks = int(header.get("journal_position", 0))
+        self._n_records: dict[str, int] = dict.fromkeys(("learned", "held_out", "duplicates", "refused"), 0)
+        self._reader = stack.enter_context(closing(Reader(log, _positions(log, config.log.structures, header))))
+        writer = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._journal = stack.enter_context(
+            closing(
+                Journal(
+                    log,
+                    config.log.journal(config.name),
+                    writer,
+                    position=header.get("journal_offset"),
+                    epoch=header.get("epoch", 0),
+                )
+            )
+        )
+        self._refusals = stack.enter_context(closing(Refusals(config, log, header.get("dead_letters_offset"))))
+        self._teller = stack.enter_context(closing(Teller(config, log, metrics, history, header)))
+        metrics.resumed(
+            checkpoint_timestamp_s=header.get("created_at", 0.0),
+            snapshot_timestamp_s=header.get("told_at", 0.0),
+            snapshot_labels=header.get("labels_told", 0),
+        )
+        self._saved_at = time.monotonic()
+        self._saved: tuple[str, str] | None = (str(restored.path), header["state_sha256"]) if restored else None
+
+    def run(self, *, until_end: bool, stopped: Callable[[], bool]) -> Balance:
+        """Replay what the journal decided, then decide and learn what comes."""
+        for entry in self._journal.claim():
+            if stopped():
+                break
+            if entry.number == self._n_ticks:
+                self._follow(entry)
+        else:
+            self._lead(until_end=until_end, stopped=stopped)
+        self._keep()
+        return self._balance()
+
+    def _lead(self, *, until_end: bool, stopped: Callable[[], bool]) -> None:
+        settings = self._config
+        while not stopped():
+            proposal = self._reader.propose(
+                settings.learning.records_per_tick,
+                wait_s=settings.service.tick_wait_s,
+                until_end=until_end,
+                stopped=stopped,
+            )
+            if proposal.messages:
+                ranges = ranges_of(proposal.messages, self._reader.positions)
+                self._follow(self._journal.write_tick(self._n_ticks, ranges))
+            if proposal.ended:
+                break
+        if until_end and not stopped() and self._teller.untold(self._learner):
+            self._follow(self._journal.write_tell(self._n_ticks))
+
+    def _follow(self, entry: Tick | Tell) -> None:
+        """Do what a journal entry decided."""
+        before = self._learner.labels_learned
+        if isinstance(entry, Tick):
+            self._learn(self._reader.take(entry.ranges))
+        self._n_ticks += 1
+        cadence = self._config.service.snapshot_every
+        if isinstance(entry, Tell) or self._learner.labels_learned // cadence > before // cadence:
+            self._journal.confirm()
+            self._teller.tell(self._learner, self._n_ticks)
+        if time.monotonic() - self._saved_at > self._config.service.checkpoint_every_s:
+            self._keep()
+
+    def _learn(self, messages: list[Message]) -> None:
+        structures = []
+        n_refused = 0
+        for message in messages:
+            verdict = decode(message.value, self._limits)
+            if isinstance(verdict, Rejection):
+                self._refusals.refuse(message, verdict)
+                self._metrics.refused(verdict.reason)
+                n_refused += 1
+            else:
+                structures.append(verdict)
+        started = time.perf_counter()
+        report = self._learner.process_tick(structures, observe=self._stepwatch())
+        line: dict[str, Any] = {
+            "tick": self._n_ticks,
+            "time": time.time(),
+            "seconds": time.perf_counter() - started,
+            "reservoir": self._learner.n_remembered,
+            "holdout": self._learner.n_held_out,
+            "n_refused": n_refused,
+            "labels_learned": self._learner.labels_learned,
+            **report.named(),
+        }
+        lag = self._reader.lag()
+        for partition, n_records in lag.items():
+            self._metrics.lag(partition, n_records)
+        line["lag"] = sum(lag.values())
+        for outcome in ("learned", "held_out", "duplicates"):
+            self._n_records[outcome] += line[f"n_{outcome}"]
+        self._n_records["refused"] += n_refused
+        self._history.append("tick", line)
+        self._measure(line)
+        self._observe(line)
+
+    def _stepwatch(self) -> Callable[[StepReport], None]:
+        """An observer of steps that measures the time between them."""
+        last = time.perf_counter()
+
+        def observe(step: StepReport) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            self._metrics.stepped(seconds=now - last, energy_loss=step.energy_loss, force_loss=step.force_loss)
+            last = now
+
+        return observe
+
+    def _measure(self, line: Mapping[str, Any]) -> None:
+        metrics = self._metrics
+        metrics.learned(line["n_learned"])
+        metrics.held_out(line["n_held_out"])
+        metrics.duplicates(line["n_duplicates"])
+        metrics.disagreement(
+            energy=line["energy_disagreement_ev_per_atom"], force=line["force_disagreement_ev_per_angstrom"]
+        )
+        metrics.state(
+            labels_learned=line["labels_learned"],
+            elements=len(line["elements"]),
+            reservoir=line["reservoir"],
+            holdout=line["holdout"],
+        )
+        metrics.broker(up=True)
+
+    def _keep(self) -> None:
+        """Flush dead letters, save, then commit."""
+        self._refusals.flush()
+        self._journal.confirm()
+        started = time.perf_counter()
+        positions = self._reader.positions
+        state = {
+            **self._learner.state_dict(),
+            "service.positions": np.array([positions[p] for p in sorted(positions)], dtype=np.int64),
+            "service.ticks": np.array(self._n_ticks, dtype=np.int64),
+        }
+        header = {
+            "name": self._config.name,
+            "labels_learned": self._learner.labels_learned,
+            "steps": self._learner.n_steps,
+            "elements": list(self._learner.elements),
+            "positions": {str(p.index): position for p, position in sorted(positions.items())},
+            "journal_position": self._n_ticks,
+            "journal_offset": self._journal.position,
+            "epoch": self._journal.epoch,
+            "dead_letters_offset": self._refusals.position,
+            **self._teller.header(),
+            "config": self._config.model_dump(mode="json"),
+            "code_version": version("lmlp-stream"),
+            "created_at": time.time(),
+        }
+        path = self._checkpoints.save(state, header)
+        self._log.commit(self._config.name, positions)
+        self._saved_at = time.monotonic()
+        self._saved = (str(path), state_sha256(state))
+        self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=time.perf_counter() - started)
+
+    def _balance(self) -> Balance:
+        checkpoint, digest = self._saved or ("", "")
+        return Balance(
+            n_learned=self._n_records["learned"],
+            n_held_out=self._n_records["held_out"],
+            n_duplicates=self._n_records["duplicates"],
+            n_refused=self._n_records["refused"],
+            labels_learned=self._learner.labels_learned,
+            n_steps=self._learner.n_steps,
+            n_announced=self._teller.n_announced,
+            n_withheld=self._teller.n_withheld,
+            snapshot_id=self._teller.snapshot_id,
+            checkpoint=checkpoint,
+            state_sha256=digest,
+        )
+
+
+def _of_learner(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in state.items() if not name.startswith("service.")}
+
+
+def _positions(log: Log, topic: str, header: Mapping[str, Any]) -> dict[Partition, int]:
+    saved = header.get("positions", {})
+    return {p: saved.get(str(p.index), log.bounds(p).begin) for p in log.partitions(topic)}
+
+
+def _check_config(config: Config, header: Mapping[str, Any]) -> None:
+    """Nothing, if the checkpoint was made with the same fixed settings.
+
+    Raises:
+        ConfigError: It was not; the message names the keys.
+    """
+    then, now = header["config"], config.model_dump(mode="json")
+    differing = [section for section in FIXED_SECTIONS if then.get(section) != now[section]]
+    if then["wire"]["level_of_theory"] != now["wire"]["level_of_theory"]:
+        differing.append("wire.level_of_theory")
+    if differing:
+        raise ConfigError(
+            f"the learner {config.name!r} was started with another {', '.join(differing)}; "
+            "use the old settings, or another `name` for a new learner"
+        )

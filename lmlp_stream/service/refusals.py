@@ -1,0 +1,81 @@
+"""Refused records become dead letters, each once, whatever dies."""
+
+import time
+
+from lmlp_stream.broker.log import Log, Message, Partition
+from lmlp_stream.config import Config
+from lmlp_stream.wire.dead_letter import DeadLetter, dead_letter_headers, encode_dead_letter
+from lmlp_stream.wire.rejection import Rejection
+
+LEARNER_HEADER = "lmlp.learner"
+READ_TIMEOUT_S = 60.0
+
+
+class Refusals:
+    """The dead letters of one learner.
+
+    After a crash the records behind the last checkpoint are refused again; those whose dead letter is already in the
+    log are recognised by their address.
+
+    Args:
+        config: Names of learner and topics.
+        log: Where they are written.
+        position: Next offset of the dead letters when the last checkpoint was saved; None: no checkpoint.
+    """
+
+    def __init__(self, config: Config, log: Log, position: int | None) -> None:
+        self._name = config.name.encode()
+        self._topic = config.log.dead_letters
+        self._log = log
+        self._sink = log.sink()
+        self._partition = Partition(self._topic, 0)
+        begin = log.bounds(self._partition).begin
+        self._written = self._addresses(begin if position is None else max(position, begin))
+
+    @property
+    def position(self) -> int:
+        """Next offset of the dead letters at this moment."""
+        return self._log.bounds(self._partition).end
+
+    def refuse(self, message: Message, rejection: Rejection) -> None:
+        """Write the dead letter of a message, unless an earlier run of this learner did."""
+        address = _address(message.partition.topic, message.partition.index, message.offset)
+        if address in self._written:
+            return
+        letter = DeadLetter(
+            reason=rejection.reason,
+            detail=rejection.detail,
+            topic=message.partition.topic,
+            partition=message.partition.index,
+            offset=message.offset,
+            timestamp_ms=message.timestamp_ms,
+            key=message.key,
+            value=message.value,
+        )
+        headers = (*dead_letter_headers(letter), (LEARNER_HEADER, self._name))
+        self._sink.send(self._topic, key=address, value=encode_dead_letter(letter), headers=headers)
+
+    def flush(self) -> None:
+        """Return when every dead letter is durable."""
+        self._sink.flush()
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._sink.close()
+
+    def _addresses(self, begin: int) -> set[bytes]:
+        end = self._log.bounds(self._partition).end
+        written: set[bytes] = set()
+        source = self._log.source({self._partition: begin})
+        deadline = time.monotonic() + READ_TIMEOUT_S
+        while begin < end and time.monotonic() < deadline:
+            for message in source.poll(256, 1.0):
+                begin = message.offset + 1
+                if (LEARNER_HEADER, self._name) in message.headers:
+                    written.add(message.key)
+        source.close()
+        return written
+
+
+def _address(topic: str, partition: int, offset: int) -> bytes:
+    return f"{topic}/{partition}/{offset}".encode()

@@ -1,0 +1,128 @@
+"""Snapshots are stored and read back, then announced; what is not good enough is withheld, and said so."""
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from lmlp_stream.broker.log import Log
+from lmlp_stream.config import Config
+from lmlp_stream.learning.evaluation import Errors
+from lmlp_stream.learning.learner import Learner
+from lmlp_stream.service.history import History
+from lmlp_stream.service.metrics import Metrics
+from lmlp_stream.store.snapshot import Provenance, publish
+from lmlp_stream.wire.announcement import announce, announcement_key
+
+logger = logging.getLogger(__name__)
+
+STORE = "store"
+"""The reason of a snapshot that was good enough and could not be written."""
+
+
+class Teller:
+    """Announces the snapshots of one learner.
+
+    Attributes:
+        n_announced: Snapshots announced in this run.
+        n_withheld: Due snapshots that were not announced.
+        snapshot_id: The newest announced snapshot; empty: none.
+    """
+
+    def __init__(self, config: Config, log: Log, metrics: Metrics, history: History, header: Mapping[str, Any]) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._history = history
+        self._sink = log.sink()
+        self._labels_told = int(header.get("labels_told", 0))
+        self._told_at = float(header.get("told_at", 0.0))
+        self.snapshot_id = str(header.get("snapshot_id", ""))
+        self.n_announced = 0
+        self.n_withheld = 0
+
+    def header(self) -> dict[str, Any]:
+        """What the next run must know."""
+        return {"snapshot_id": self.snapshot_id, "labels_told": self._labels_told, "told_at": self._told_at}
+
+    def untold(self, learner: Learner) -> bool:
+        """Whether the learner learned something since it was last examined for a snapshot."""
+        return learner.labels_learned > self._labels_told
+
+    def tell(self, learner: Learner, journal_position: int) -> None:
+        """Examine the learner; store and announce a snapshot if it is admissible."""
+        report = learner.assess()
+        self._labels_told = learner.labels_learned
+        self._metrics.prequential(**_figures(report.prequential))
+        self._metrics.retention(**_figures(report.retention))
+        self._metrics.domains({name: (e.energy_rmse, e.force_rmse) for name, e in report.domains.items()})
+        self._metrics.coverage(
+            energy=report.calibration.energy_coverage_90, forces=report.calibration.force_coverage_90
+        )
+        line: dict[str, Any] = {
+            "tick": journal_position,
+            "time": time.time(),
+            "labels_learned": learner.labels_learned,
+            "announced": report.admissible,
+            "reasons": [str(reason) for reason in report.reasons],
+            "errors": report.errors.named(),
+            "calibration": report.calibration.named(),
+            "domains": {name: errors.named() for name, errors in report.domains.items()},
+        }
+        if report.admissible:
+            learner.note_announced(report)
+            try:
+                self._publish(learner, journal_position, report.errors.named(), report.calibration.named())
+                line["id"] = self.snapshot_id
+            except OSError as error:
+                self._withhold(learner, line, [STORE], f"{self._config.store.url} cannot be written: {error}")
+        else:
+            self._withhold(learner, line, line["reasons"], ", ".join(report.reasons))
+        self._history.append("snapshot", line)
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._sink.close()
+
+    def _withhold(self, learner: Learner, line: dict[str, Any], reasons: list[str], sentence: str) -> None:
+        line |= {"announced": False, "reasons": reasons}
+        self.n_withheld += 1
+        for reason in reasons:
+            self._metrics.snapshot_withheld(reason)
+        logger.warning("the snapshot after %d labels is withheld: %s", learner.labels_learned, sentence)
+
+    def _publish(
+        self, learner: Learner, journal_position: int, errors: dict[str, float], calibration: dict[str, float]
+    ) -> None:
+        manifest = publish(
+            learner.ensemble,
+            Provenance(
+                name=self._config.name,
+                step=learner.n_steps,
+                labels_learned=learner.labels_learned,
+                journal_position=journal_position,
+                level_of_theory=self._config.wire.level_of_theory,
+                errors=errors,
+                calibration=calibration,
+                parent_id=self.snapshot_id,
+                code_version=version("lmlp-stream"),
+                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            ),
+            self._config.store.url,
+        )
+        self._sink.send(self._config.log.snapshots, key=announcement_key(manifest), value=announce(manifest))
+        self._sink.flush()
+        self.snapshot_id = manifest.id
+        self.n_announced += 1
+        self._told_at = time.time()
+        self._metrics.snapshot_announced(timestamp_s=self._told_at, labels_learned=learner.labels_learned)
+
+
+def _figures(errors: Errors) -> dict[str, float]:
+    return {
+        "energy_rmse": errors.energy_rmse,
+        "energy_mae": errors.energy_mae,
+        "force_rmse": errors.force_rmse,
+        "force_mae": errors.force_mae,
+    }

@@ -5,7 +5,6 @@ Voigt order xx yy zz yz xz xy).
 """
 
 import copy
-import getpass
 import os
 import socket
 import warnings
@@ -111,7 +110,7 @@ class LmlpCalculator(Calculator):
             log: The configuration that the learner runs with, its TOML file, or the URL of its log (any learner there).
             device: As above.
             on_uncertain: As above.
-            requester: Who asks for labels; empty: user, host and process.
+            requester: Who asks for labels; empty: host and process.
             timeout_s: Longest wait for the first snapshot.
 
         Raises:
@@ -189,7 +188,7 @@ class LmlpCalculator(Calculator):
         """Write snapshot id and uncertainties into `atoms`, where ASE's formats keep them.
 
         `info`: `snapshot_id`, `energy_uncertainty` (eV), `max_forces_uncertainty` (eV/Å); `arrays`:
-        `forces_uncertainty` (eV/Å, [A 3]; `.traj` files keep `info` only).
+        `forces_uncertainty` (eV/Å, [A 3]). Extended XYZ keeps all of it, `.traj` keeps `info`, ASE's databases neither.
         """
         forces_uncertainty = self.get_property("forces_uncertainty", atoms)
         atoms.info["snapshot_id"] = self.snapshot_id
@@ -210,7 +209,7 @@ class LmlpCalculator(Calculator):
             UncertainError: The uncertainty is above the thresholds and the calculator was told to stop.
             BrokerError: A label request could not be sent.
         """
-        if atoms is None:
+        if not atoms:
             raise UsageError("the calculator was given no atoms; ask it with get_property(name, atoms)")
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
@@ -285,7 +284,7 @@ class LmlpCalculator(Calculator):
 
 
 def _this_process() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}"
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _followed(log: Config | str | Path) -> tuple[Config, str]:

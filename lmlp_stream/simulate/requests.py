@@ -1,6 +1,7 @@
 """Label requests of a simulation: each geometry once, spaced, within a budget."""
 
 import time
+from math import isfinite
 
 from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.broker.log import Sink
@@ -40,6 +41,8 @@ class LabelRequests:
     def ask(self, structure: Structure, *, uncertainty: float, priority: float, snapshot_id: str) -> bool:
         """Whether a request was sent: not for a geometry that was asked before, too soon, or beyond the budget.
 
+        Nor where the uncertainty is no number: such a geometry has exploded.
+
         The request is durable when this returns.
 
         Args:
@@ -53,6 +56,8 @@ class LabelRequests:
         """
         identity = request_id(structure)
         spent = len(self._asked) >= self._config.max_requests
+        if not isfinite(uncertainty):
+            return False
         if spent or identity in self._asked or self._calls_since <= self._config.min_calls_between_requests:
             return False
         request = LabelRequest(

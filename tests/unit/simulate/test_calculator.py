@@ -274,8 +274,9 @@ def test_an_element_the_snapshot_does_not_know_is_named(calculator: LmlpCalculat
 
 
 def test_no_atoms_at_all_are_refused(calculator: LmlpCalculator) -> None:
-    with pytest.raises(UsageError, match="no atoms"):
-        calculator.calculate()
+    for ask in (calculator.calculate, lambda: calculator.get_potential_energy(Atoms())):
+        with pytest.raises(UsageError, match="no atoms"):
+            ask()
 
 
 @pytest.mark.parametrize("place", ["config", "file", "url"])

@@ -1,10 +1,12 @@
 import copy
+import os
 import time
 
 import numpy as np
 import pytest
 from ase import Atoms
 
+from lmlp_stream.atoms.structure import from_ase
 from lmlp_stream.broker.memory import MemoryLog
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.broker.topics import topic_specs
@@ -99,6 +101,13 @@ def test_a_composition_without_a_label_is_asked_for(log: MemoryLog, asking) -> N
     assert request.priority == 1e6
 
 
+def test_what_is_no_number_is_not_asked_for(log: MemoryLog, water: Atoms) -> None:
+    log.ensure(topic_specs(CONFIG.log))
+    requests = LabelRequests(log.sink(), TOPIC, SimulateConfig(), "tester")
+    assert not requests.ask(from_ase(water), uncertainty=float("nan"), priority=1.0, snapshot_id="")
+    assert requests.n_sent == 0
+
+
 def test_a_copy_shares_the_budget(log: MemoryLog, asking, water: Atoms) -> None:
 
     calculator = asking(max_requests=2)
@@ -134,5 +143,5 @@ def test_a_follower_of_a_log_asks_there(learner, tmp_path, water: Atoms) -> None
     calculator = LmlpCalculator.follow(config, device="cpu", on_uncertain="request", timeout_s=0.0)
     calculator.get_potential_energy(water)
     (request,) = requests_in(learner.log)
-    assert "@" in request.requester
+    assert request.requester.endswith(f":{os.getpid()}")
     calculator.close()

@@ -1,0 +1,46 @@
+"""What people see: results on stdout; progress and explanations on stderr."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+console = Console(stderr=True)
+
+
+def explain(sentence: str) -> None:
+    """Write a sentence to stderr."""
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def answer(sentence: str, figures: Mapping[str, object], *, as_json: bool) -> None:
+    """Write the result to stdout: the sentence, or the figures as one line of JSON."""
+    typer.echo(json.dumps(figures, ensure_ascii=False) if as_json else sentence)
+
+
+def counted(n: int, noun: str) -> str:
+    """The number and its noun: `1 structure`, `2 structures`."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+@contextmanager
+def counting(what: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """Shows on a terminal how often the function it hands out was called; silent where stderr is a file.
+
+    Args:
+        what: What is counted.
+        total: How many there will be; None: not known, the bar shows life only.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)

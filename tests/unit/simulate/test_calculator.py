@@ -279,11 +279,12 @@ def test_no_atoms_at_all_are_refused(calculator: LmlpCalculator) -> None:
             ask()
 
 
+@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
 @pytest.mark.parametrize("place", ["config", "file", "url"])
 def test_a_log_is_followed_by_its_configuration_its_file_or_its_url(
-    learner, tmp_path: Path, water: Atoms, place: str
+    learner, tmp_path: Path, water: Atoms, place: str, scheme: str
 ) -> None:
-    url = f"memory:{tmp_path}"
+    url = f"{scheme}:{tmp_path / 'log.db'}"
     learner.log = open_log(url, client="test")
     manifest = learner.tell(10)
     config = Config(log=LogConfig(url=url))
@@ -293,7 +294,11 @@ def test_a_log_is_followed_by_its_configuration_its_file_or_its_url(
     )
     assert calculator.snapshot_id == manifest.id
     assert np.isfinite(calculator.get_potential_energy(water))
+    later = learner.tell(20)
+    assert calculator.update()
+    assert calculator.snapshot_id == later.id
     calculator.close()
+    learner.log.close()
     assert np.isfinite(calculator.get_property("energy", water))
 
 

@@ -33,7 +33,7 @@ class Batch:
         atomic_numbers: Z of each atom.
         atoms_of: Indices of the atoms of each element, by atomic number, ascending.
         values: Symmetry functions G.
-        derivatives: dG_i/d(r_j - r_i) in Å⁻¹: all x, then all y, then all z.
+        derivatives: dG_i/d(r_j - r_i) in Å⁻¹ of each structure, as its descriptors hold them and not padded.
         neighbor_index: Atom j of each neighbor; an atom itself in the padding.
         reverse_slot: Neighbor slot of j that holds the same pair; the slot itself in the padding.
         vectors: r_j - r_i in Å; zero in the padding.
@@ -52,7 +52,7 @@ class Batch:
     atomic_numbers: Int[Tensor, "A"]
     atoms_of: dict[int, Int[Tensor, "n"]]
     values: Float[Tensor, "A D"]
-    derivatives: Float[Tensor, "A D 3*N"]
+    derivatives: tuple[Float[Tensor, "a D 3*n"], ...]
     neighbor_index: Int[Tensor, "A N"]
     reverse_slot: Int[Tensor, "A N"]
     vectors: Float[Tensor, "A N 3"]
@@ -93,7 +93,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         atomic_numbers=tensor(numbers, torch.int64),
         atoms_of={int(z): tensor(np.flatnonzero(numbers == z), torch.int64) for z in np.unique(numbers)},
         values=values,
-        derivatives=torch.cat([_padded_derivatives(d, n_neighbors) for d in descriptors]),
+        derivatives=tuple(d.derivatives for d in descriptors),
         neighbor_index=torch.cat(
             [_padded_index(d, n_neighbors) + int(a) for d, a in zip(descriptors, first_atoms, strict=True)]
         ),
@@ -108,16 +108,6 @@ def collate(examples: Sequence[Example]) -> Batch:
         weight=tensor(np.array([s.weight for s in structures])),
         composition=tensor(np.array([composition_of(s.atomic_numbers) for s in structures]), torch.float64),
     )
-
-
-def _padded_derivatives(descriptors: Descriptors, n_neighbors: int) -> Float[Tensor, "A D 3*N"]:
-    derivatives = descriptors.derivatives
-    n_atoms, n_functions, _ = derivatives.shape
-    missing = n_neighbors - descriptors.neighbor_index.shape[1]
-    if not missing:
-        return derivatives
-    split = derivatives.reshape(n_atoms, n_functions, 3, n_neighbors - missing)
-    return torch.nn.functional.pad(split, (0, missing)).reshape(n_atoms, n_functions, 3 * n_neighbors)
 
 
 def _padded_index(descriptors: Descriptors, n_neighbors: int) -> Int[Tensor, "A N"]:

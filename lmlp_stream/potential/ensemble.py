@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
+from lmlp_stream.potential.forces import Reorder, by_vector_of, forces_of, stress_of
 from lmlp_stream.potential.network import forward_with_gradient, init_network
 
 
@@ -112,23 +113,23 @@ class Ensemble:
         """
         with torch.set_grad_enabled(differentiable):
             energies, gradients = self._networks(batch)
-            total = energies.new_zeros(self.members, batch.n_structures, dtype=torch.float64)
-            total = total.index_add(1, batch.structure_index, energies.double())
-            by_vector = batch.derivatives.transpose(1, 2) @ gradients
+            atomic = energies.double().transpose(0, 1)
+            total = atomic.new_zeros(batch.n_structures, self.members).index_add(0, batch.structure_index, atomic)
+            by_vector = by_vector_of(gradients, batch)
             return Prediction(
-                energy=total + self.baseline.energy(batch.composition),
-                forces=_forces(by_vector, batch),
-                stress=_stress(by_vector, batch),
+                energy=total.transpose(0, 1) + self.baseline.energy(batch.composition),
+                forces=forces_of(by_vector, batch),
+                stress=stress_of(by_vector, batch),
             )
 
-    def _networks(self, batch: Batch) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A D M"]]:
+    def _networks(self, batch: Batch) -> tuple[Float[Tensor, "M A"], Float[Tensor, "M A D"]]:
         pieces = [forward_with_gradient(self.parameters[z], batch.values[some]) for z, some in batch.atoms_of.items()]
-        order = torch.cat(list(batch.atoms_of.values()))
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        energies = torch.cat([energy for energy, _ in pieces], dim=1)[:, back]
-        gradients = torch.cat([gradient.permute(1, 2, 0) for _, gradient in pieces])
-        return energies, _Exchange.apply(gradients, back, order)
+        atoms = torch.cat(list(batch.atoms_of.values()))
+        place = torch.empty_like(atoms)
+        place[atoms] = torch.arange(len(atoms), device=atoms.device)
+        energies = Reorder.apply(torch.cat([energy for energy, _ in pieces], dim=1), 1, place, atoms)
+        gradients = Reorder.apply(torch.cat([gradient for _, gradient in pieces], dim=1), 1, place, atoms)
+        return energies, gradients
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all parameters and of the baseline, by dotted name."""
@@ -164,45 +165,6 @@ class Ensemble:
                 parameters.setdefault(int(z), {})[parameter] = leaf
         ensemble.parameters = dict(sorted(parameters.items()))
         return ensemble
-
-
-class _Exchange(torch.autograd.Function):
-    """Rows in another order; the gradient goes back by the inverse order, which is a gather and so deterministic."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        return rows[order]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        return gradients[0][inverse], None, None
-
-
-def _forces(by_vector: Float[Tensor, "A 3*N M"], batch: Batch) -> Float[Tensor, "M A 3"]:
-    """F_i = sum_j dE/dr_ij - dE/dr_ji: what pulls at a vector's tail, less what pushes at the head of its reverse."""
-    n_atoms, n_neighbors = batch.neighbor_index.shape
-    components = torch.arange(3, device=by_vector.device)[:, None]
-    rows = (batch.neighbor_index[:, None] * 3 + components) * n_neighbors + batch.reverse_slot[:, None]
-    pulls = by_vector.flatten(0, 1)
-    pushes = _Exchange.apply(pulls, rows.flatten(), rows.flatten())
-    forces: Tensor = (pulls - pushes).view(n_atoms, 3, n_neighbors, by_vector.shape[2]).sum(dim=2)
-    return forces.permute(2, 0, 1)
-
-
-def _stress(by_vector: Float[Tensor, "A 3*N M"], batch: Batch) -> Float[Tensor, "M S 3 3"]:
-    """(1/V) dE/d(strain) = (1/V) sum_ij dE/dr_ij ⊗ r_ij."""
-    n_atoms, n_neighbors = batch.neighbor_index.shape
-    n_members = by_vector.shape[2]
-    if not batch.any_volume:
-        return by_vector.new_full((n_members, batch.n_structures, 3, 3), torch.nan)
-    split = by_vector.reshape(n_atoms, 3, n_neighbors, n_members)
-    of_atoms = batch.vectors.transpose(1, 2)[:, None] @ split
-    virial = by_vector.new_zeros(batch.n_structures, 3, 3, n_members).index_add(0, batch.structure_index, of_atoms)
-    volume = batch.volume[:, None, None, None]
-    known = volume.isfinite()
-    return torch.where(known, virial / torch.where(known, volume, 1), torch.nan).permute(3, 0, 1, 2)
 
 
 def _disagreement(members: Tensor) -> Tensor:

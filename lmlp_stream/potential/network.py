@@ -77,19 +77,20 @@ def forward_with_gradient(
 
     The derivative is written out, so it costs one pass back and can itself be differentiated for the force loss. The
     standardisation is taken into the first layer, about the mean of the members' shifts: one matrix product of the
-    shared G serves all members.
+    shared G serves all members. The factor of sTanh is taken into the layer that follows.
     """
     shift, scale = parameters["shift"], parameters["scale"]
     center = shift.detach().mean(dim=0)
-    weights = [parameters[f"weight_{layer}"] for layer in range(n_layers(parameters))]
-    weights[0] = scale[:, :, None] * weights[0]
+    weights = [STANH * parameters[f"weight_{layer}"] for layer in range(n_layers(parameters))]
+    weights[0] = scale[:, :, None] * parameters["weight_0"]
     offset = parameters["bias_0"] - (shift - center)[:, None, :] @ weights[0]
     x = (values - center) @ weights[0] + offset
-    activations = []
+    slopes = []
     for layer, weight in enumerate(weights[1:], start=1):
-        activations.append(stanh(x))
-        x = torch.baddbmm(parameters[f"bias_{layer}"], activations[-1], weight)
+        hyperbolic = torch.tanh(x)
+        slopes.append(1 - hyperbolic**2)
+        x = torch.baddbmm(parameters[f"bias_{layer}"], hyperbolic, weight)
     gradient = weights[-1].transpose(1, 2)
-    for weight, activation in zip(reversed(weights[:-1]), reversed(activations), strict=True):
-        gradient = (gradient * (STANH - activation**2 / STANH)) @ weight.transpose(1, 2)
+    for weight, slope in zip(reversed(weights[:-1]), reversed(slopes), strict=True):
+        gradient = (gradient * slope) @ weight.transpose(1, 2)
     return x[:, :, 0], gradient.expand(-1, len(values), -1)

@@ -50,3 +50,7 @@ def main() -> None:
     except LmlpStreamError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from lmlp_stream.cli.main import command
+from lmlp_stream.farm.labeller import Worker
 
 SLURM = Path(__file__).parents[2] / "deploy" / "slurm"
 JOBS = sorted(SLURM.glob("*.sbatch"))
@@ -64,13 +65,29 @@ def test_every_verb_that_deploy_names_exists() -> None:
     assert verbs <= typer.main.get_command(command()).commands.keys()
 
 
-@pytest.mark.parametrize(("job", "verb"), [("learn.sbatch", "learn"), ("label-workers.sbatch", "label")])
-def test_a_long_job_becomes_its_program_so_that_slurms_signal_ends_it_in_order(site: Path, job: str, verb: str) -> None:
-    code, record, _, shell = submit(job, site, CONFIG="lmlp.toml")
+@pytest.mark.parametrize(
+    ("job", "arguments"),
+    [("learn.sbatch", "learn lmlp.toml"), ("label-workers.sbatch", "label lmlp.toml --worker 3/8")],
+)
+def test_a_long_job_becomes_its_program_so_that_slurms_signal_ends_it_in_order(
+    site: Path, job: str, arguments: str
+) -> None:
+    code, record, _, shell = submit(
+        job, site, CONFIG="lmlp.toml", SLURM_CPUS_PER_TASK="4", SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_TASK_COUNT="8"
+    )
     assert code == 0
-    process, *arguments = record.split()
+    process, told = record.split(maxsplit=1)
     assert int(process) == shell
-    assert arguments[-2:] == [verb, "lmlp.toml"]
+    assert told.strip().removeprefix("4 ") == arguments
+
+
+def test_every_task_of_the_label_workers_has_a_share_of_its_own(site: Path) -> None:
+    tasks = re.search(r"^#SBATCH --array=1-(\d+)$", (SLURM / "label-workers.sbatch").read_text(), flags=re.MULTILINE)
+    assert tasks
+    for task in range(1, int(tasks[1]) + 1):
+        submit("label-workers.sbatch", site, CONFIG="c", SLURM_ARRAY_TASK_ID=str(task), SLURM_ARRAY_TASK_COUNT=tasks[1])
+    shares = [Worker.parse(line.split()[-1]) for line in (site / "record").read_text().splitlines()]
+    assert len(set(shares)) == shares[0].of == int(tasks[1])
 
 
 def test_each_task_of_the_array_publishes_its_own_calculation_and_leaves_nothing_behind(site: Path) -> None:

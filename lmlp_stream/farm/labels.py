@@ -146,7 +146,8 @@ class _Finder:
                 f"{place}: the {self.kind} stands under {next(iter(held))!r} but under {self.key!r} in the structures "
                 f"before it; feed them as separate files or name one with --{self.kind}-key"
             )
-        return held[self.key][0]
+        value = held[self.key][0]
+        return None if np.isnan(value).all() else value
 
     def _check_agreement(self, held: dict[str, list[Float[np.ndarray, "..."]]], place: str) -> None:
         first_key, first = next((key, values[0]) for key, values in held.items())
@@ -165,7 +166,7 @@ def calculated_labels(atoms: Atoms) -> Labels:
     Forces are those on every atom, whatever constraints hold it; the stress is taken where it was computed already.
 
     Raises:
-        UsageError: The calculator has no energy or forces for this structure.
+        UsageError: The calculator has no energy or forces for this structure, or they are not numbers.
     """
     try:
         energy = float(atoms.get_potential_energy())
@@ -175,6 +176,10 @@ def calculated_labels(atoms: Atoms) -> Labels:
             f"the calculator of {atoms.get_chemical_formula()} has no energy or forces at these positions ({error}); "
             f"compute both before publishing"
         ) from error
+    if np.isnan(energy) or np.isnan(forces).any():
+        raise UsageError(
+            f"the calculator of {atoms.get_chemical_formula()} says NaN for energy or forces; check the calculation"
+        )
     stress = atoms.calc.results.get("stress") if atoms.pbc.all() else None
     return Labels(energy, forces, None if stress is None else full_stress(stress, "the calculator's stress"))
 

@@ -162,3 +162,15 @@ def test_results_for_other_positions_are_no_labels():
 
     with pytest.raises(UsageError, match="calculator of H2O has no energy or forces at these positions"):
         calculated_labels(atoms)
+
+
+def test_a_label_that_is_nan_is_no_label():
+    assert isinstance(LabelFinder().find(water(energy=float("nan"), forces=FORCES), ""), Missing)
+
+
+def test_a_calculator_that_says_nan_is_refused():
+    atoms = water()
+    atoms.calc = SinglePointCalculator(atoms, energy=float("nan"), forces=FORCES)
+
+    with pytest.raises(UsageError, match="says NaN"):
+        calculated_labels(atoms)

@@ -20,13 +20,17 @@ CALCULATION_ERRORS = (
     UsageError,
     RuntimeError,
     ValueError,
+    TypeError,
     ArithmeticError,
+    AttributeError,
+    NameError,
     LookupError,
     AssertionError,
+    EOFError,
     OSError,
     subprocess.SubprocessError,
 )
-"""What calculators raise over one structure; what they raise over wrong arguments (TypeError) stops the worker."""
+"""What calculators raise over one structure: their own errors, and those of readers that find no output."""
 
 
 class CalculationFailedError(Exception):
@@ -47,7 +51,12 @@ class LabelCalculator:
         self._class = _imported(config.calculator)
         self._name = config.calculator
         self._arguments = config.arguments
-        parameters = getattr(self._new(), "parameters", None) or {}
+        try:
+            parameters = getattr(self._new(), "parameters", None) or {}
+        except CALCULATION_ERRORS as error:
+            raise ConfigError(
+                f"label.arguments = {self._arguments} do not suit {self._name}: {error}; correct them"
+            ) from error
         self._takes_charge = "charge" in parameters
         self._multiplicity = next((name for name in MULTIPLICITY_PARAMETERS if name in parameters), "")
 
@@ -76,12 +85,7 @@ class LabelCalculator:
         return charge | ({self._multiplicity: structure.multiplicity} if known else {})
 
     def _new(self, **electrons: float) -> Any:
-        try:
-            return self._class(**{**self._arguments, **electrons})
-        except (TypeError, CalculatorError) as error:
-            raise ConfigError(
-                f"label.arguments = {self._arguments} do not suit {self._name}: {error}; correct them"
-            ) from error
+        return self._class(**{**self._arguments, **electrons})
 
 
 def _imported(name: str) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from lmlp_stream.atoms.structure import to_ase
 from lmlp_stream.broker.log import Log, Message, partition_of
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import Config
-from lmlp_stream.errors import UsageError
+from lmlp_stream.errors import ConfigError, UsageError
 from lmlp_stream.farm.answered import REQUEST_HEADER, Seen, address, answers
 from lmlp_stream.farm.calculators import CalculationFailedError, LabelCalculator
 from lmlp_stream.farm.door import tried, with_labels
@@ -20,6 +20,9 @@ from lmlp_stream.wire.request import LabelRequest, decode_request
 
 CALCULATION_FAILED = "calculation_failed"
 """Reason of a dead letter: the calculator could not label the structure."""
+
+MAX_FIRST_FAILURES = 10
+"""A worker that fails this often and has never succeeded is not set up; it stops before it drains the requests."""
 
 POLL_S = 0.2
 MESSAGES_PER_POLL = 256
@@ -93,6 +96,7 @@ class Labeller:
         self._requests = log.source(begins)
         self._answers: Seen | None = None
         self._failures: Seen | None = None
+        self._n_calculated_in_vain = 0
         self._open: list[tuple[Message, LabelRequest]] = []
 
     def run(
@@ -111,6 +115,7 @@ class Labeller:
 
         Raises:
             BrokerError: The log cannot be reached.
+            ConfigError: The first calculations all failed.
         """
         busy_at = time.monotonic()
         while not stopped():
@@ -162,6 +167,12 @@ class Labeller:
             labels = self._calculator.labels(request.structure)
         except CalculationFailedError as error:
             self._fail(message, CALCULATION_FAILED, str(error))
+            self._n_calculated_in_vain += 1
+            if not self.report.n_labelled and self._n_calculated_in_vain == MAX_FIRST_FAILURES:
+                raise ConfigError(
+                    f"the first {MAX_FIRST_FAILURES} calculations of this worker all failed; the last: {error}; "
+                    f"check label.calculator and label.arguments"
+                ) from error
             return
         answer = with_labels(
             request.structure,

@@ -143,6 +143,24 @@ def test_a_failure_becomes_a_dead_letter_and_the_worker_goes_on(log: MemoryLog):
     assert "no convergence" in letter.detail
 
 
+def test_a_worker_that_only_fails_stops_before_it_drains_the_requests(log: MemoryLog):
+    for i in range(15):
+        ask(log, structure("Ar2", x=float(i)))
+
+    with pytest.raises(ConfigError, match=r"the first 10 calculations of this worker all failed.*no convergence"):
+        work(log)
+
+    assert len(dead_letters(log)) == 10
+
+
+def test_a_worker_that_has_succeeded_goes_on_whatever_fails(log: MemoryLog):
+    ask(log, structure("CO"))
+    for i in range(15):
+        ask(log, structure("Ar2", x=float(i)))
+
+    assert work(log).n_failed == 15
+
+
 def test_a_label_that_the_learner_would_refuse_becomes_a_dead_letter(log: MemoryLog):
     ask(log, structure("He2"))
 

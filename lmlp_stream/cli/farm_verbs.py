@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def feed(
     config: ConfigPath,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Structure files that ASE reads; .xz, .gz and .bz2 too.")
+        list[Path], typer.Argument(metavar="FILE", help="Structure files that ASE reads; .xz, .gz and .bz2 too.")
     ],
     settings: Settings = None,
     energy_key: Annotated[
@@ -42,7 +42,9 @@ def feed(
     ] = "",
     group_key: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Info key of the trajectory segment; several name it together."),
+        typer.Option(
+            metavar="KEY", help="Info key of the trajectory segment; several name it together.", show_default="found"
+        ),
     ] = None,
     skip_unlabelled: Annotated[
         bool, typer.Option("--skip-unlabelled", help="Pass over unlabelled structures.")
@@ -65,8 +67,7 @@ def feed(
         skip_unlabelled=skip_unlabelled,
         keep_going=keep_going,
     )
-    if not read.wire.level_of_theory:
-        explain("warning: wire.level_of_theory is empty; the records will not say which method made the labels")
+    _warn_of_nameless_labels(read)
     with tempfile.TemporaryFile() as spool:
         reports = [_check(path, options, read, spool) for path in files]
         n_published = _publish(spool, read, sum(report.n_accepted for report in reports))
@@ -84,6 +85,11 @@ def feed(
         },
         as_json=as_json,
     )
+
+
+def _warn_of_nameless_labels(config: Config) -> None:
+    if not config.wire.level_of_theory:
+        explain("warning: wire.level_of_theory is empty; the records will not say which method made the labels")
 
 
 def _check(path: Path, options: FeedOptions, config: Config, spool: IO[bytes]) -> FileReport:
@@ -143,6 +149,7 @@ def label(
     """
     read = configured(config, settings)
     share = Worker.parse(worker)
+    _warn_of_nameless_labels(read)
     with (
         stopping("the running calculation") as stopped,
         closing(open_log(read.log.url, client="lmlp-stream-label")) as log,

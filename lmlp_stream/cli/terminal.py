@@ -32,7 +32,7 @@ def counting(what: str, total: int | None = None) -> Iterator[Callable[[], None]
 
     Args:
         what: What is counted.
-        total: How many there will be; None: not known, the bar shows life only.
+        total: How many there will be; None: not known, there is no bar.
     """
     columns = (
         SpinnerColumn(),

@@ -92,8 +92,8 @@ class Labeller:
         log.ensure(topic_specs(config.log))
         self._log = log
         self._sink = log.sink()
-        begins = {partition: log.bounds(partition).begin for partition in log.partitions(config.log.requests)}
-        self._requests = log.source(begins)
+        self._positions = {partition: log.bounds(partition).begin for partition in log.partitions(config.log.requests)}
+        self._requests = log.source(self._positions)
         self._answers: Seen | None = None
         self._failures: Seen | None = None
         self._n_calculated_in_vain = 0
@@ -124,7 +124,7 @@ class Labeller:
                 self._answer(*self._open.pop())
                 observe(self.report)
                 busy_at = time.monotonic()
-            elif until_idle_s is not None and time.monotonic() - busy_at >= until_idle_s:
+            elif until_idle_s is not None and time.monotonic() - busy_at >= until_idle_s and self._at_end():
                 break
         return self.report
 
@@ -141,10 +141,14 @@ class Labeller:
         n_open = len(self._open)
         while messages := self._requests.poll(MESSAGES_PER_POLL, 0.0 if self._open else POLL_S):
             for message in messages:
+                self._positions[message.partition] = message.offset + 1
                 if self._worker.draws(message.key):
                     self._sort_in(message)
         if len(self._open) > n_open:
             self._open.sort(key=lambda item: (item[1].priority, -item[0].timestamp_ms, -item[0].offset))
+
+    def _at_end(self) -> bool:
+        return all(position >= self._log.bounds(partition).end for partition, position in self._positions.items())
 
     def _sort_in(self, message: Message) -> None:
         request = decode_request(message.value, self._limits)

@@ -12,7 +12,7 @@ from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.forces import Reorder, by_vector_of, forces_of, stress_of
-from lmlp_stream.potential.network import forward_with_gradient, init_network
+from lmlp_stream.potential.network import forward_with_gradient, init_network, parameter_names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,13 +157,17 @@ class Ensemble:
         ensemble = cls(
             spec, hidden=hidden, members=members, dtype=dtype, device=device, baseline=Baseline.from_state(baseline)
         )
-        parameters: dict[int, dict[str, Tensor]] = {}
-        for name, array in state.items():
-            if name.startswith("element."):
-                _, z, parameter = name.split(".")
-                leaf = array.detach().to(dtype=dtype, device=device, copy=True).requires_grad_(True)
-                parameters.setdefault(int(z), {})[parameter] = leaf
-        ensemble.parameters = dict(sorted(parameters.items()))
+        elements = sorted({int(name.split(".")[1]) for name in state if name.startswith("element.")})
+        ensemble.parameters = {
+            z: {
+                name: state[f"element.{z}.{name}"]
+                .detach()
+                .to(dtype=dtype, device=device, copy=True)
+                .requires_grad_(True)
+                for name in parameter_names(len(ensemble.hidden))
+            }
+            for z in elements
+        }
         return ensemble
 
 

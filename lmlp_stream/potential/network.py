@@ -60,6 +60,12 @@ def init_network(
     return parameters
 
 
+def parameter_names(n_hidden: int) -> tuple[str, ...]:
+    """Names of the parameters of a network, in the order of `init_network`."""
+    layers = [(f"weight_{layer}", f"bias_{layer}") for layer in range(n_hidden + 1)]
+    return ("shift", "scale", *(name for layer in layers for name in layer))
+
+
 def n_layers(parameters: Parameters) -> int:
     """Number of linear layers."""
     return sum(name.startswith("weight_") for name in parameters)

@@ -39,6 +39,9 @@ from lmlp_stream.wire.rejection import Rejection
 
 logger = logging.getLogger(__name__)
 
+MACHINE_KEYS = ("device", "threads")
+"""Settings of the potential that say where it runs, not what it is."""
+
 Observer = Callable[[Mapping[str, Any]], None]
 """Called after each tick with its line of the history."""
 
@@ -146,12 +149,16 @@ class _Conductor:
             snapshot_timestamp_s=header.get("told_at", 0.0),
             snapshot_labels=header.get("labels_told", 0),
         )
+        self._requests = Partition(config.log.requests, 0)
+        self._n_requests = 0
         self._saved_at = time.monotonic()
         self._saved: tuple[str, str] | None = (str(restored.path), header["state_sha256"]) if restored else None
 
     def run(self, *, until_end: bool, stopped: Callable[[], bool]) -> Balance:
         """Replay what the journal decided, then decide and learn what comes."""
-        for entry in self._journal.claim():
+        entries = self._journal.claim()
+        self._metrics.broker(up=True)
+        for entry in entries:
             if stopped():
                 break
             if entry.number == self._n_ticks:
@@ -251,7 +258,9 @@ class _Conductor:
             reservoir=line["reservoir"],
             holdout=line["holdout"],
         )
-        metrics.broker(up=True)
+        requests = self._log.bounds(self._requests)
+        metrics.request_seen(requests.end - requests.begin - self._n_requests)
+        self._n_requests = requests.end - requests.begin
 
     def _keep(self) -> None:
         """Flush dead letters, save, then commit."""
@@ -317,7 +326,9 @@ def _check_config(config: Config, header: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It was not; the message names the keys.
     """
-    then, now = header["config"], config.model_dump(mode="json")
+    then, now = dict(header["config"]), config.model_dump(mode="json")
+    for settings in (then, now):
+        settings["potential"] = {k: v for k, v in settings["potential"].items() if k not in MACHINE_KEYS}
     differing = [section for section in FIXED_SECTIONS if then.get(section) != now[section]]
     if then["wire"]["level_of_theory"] != now["wire"]["level_of_theory"]:
         differing.append("wire.level_of_theory")

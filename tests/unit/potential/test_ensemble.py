@@ -227,6 +227,17 @@ def test_an_ensemble_survives_its_state() -> None:
     assert again.state_dict().keys() == state.keys()
 
 
+def test_parameters_keep_their_order_whatever_the_order_of_the_state() -> None:
+    first = ensemble()
+    state = dict(sorted(first.state_dict().items(), reverse=True))
+    again = Ensemble.from_state(
+        first.spec, state, hidden=first.hidden, members=first.members, dtype=first.dtype, device=first.device
+    )
+    assert [(z, list(named)) for z, named in again.parameters.items()] == [
+        (z, list(named)) for z, named in first.parameters.items()
+    ]
+
+
 def test_a_state_does_not_follow_later_changes() -> None:
     model = ensemble()
     state = model.state_dict()

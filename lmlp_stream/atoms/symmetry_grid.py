@@ -116,8 +116,11 @@ class RadialGrid:
         factor = self._factors[:, near.numbers].transpose(0, 1)
         root, root_slope = square_root(factor @ shell.transpose(1, 2))
         vectors = slope[:, :, None, :] * near.units[:, None, :, :]
-        products = factor[:, :, None, None, :] * vectors[:, None]
-        _write(root, root_slope, products, self._selection, values, derivatives)
+        shape = (*root.shape, 3, near.r.shape[1])
+        products = derivatives.view(shape) if self._selection is None else derivatives.new_empty(shape)
+        torch.mul(factor[:, :, None, None, :], vectors[:, None], out=products)
+        products.mul_(root_slope[..., None, None])
+        _select(root, products, self._selection, values, derivatives)
 
 
 class AngularGrid:
@@ -173,11 +176,13 @@ class AngularGrid:
         root, root_slope = square_root(pairs)
 
         vectors = self._by_vector(near, leg, leg_slope, sums, vector_sums)
-        products = factor[:, :, 0, None, None, :] * vectors[:, None, 0]
+        shape = (*root.shape, 3, n_neighbors)
+        products = derivatives.view(shape) if self._selection is None else derivatives.new_empty(shape)
+        torch.mul(factor[:, :, 0, None, None, :], vectors[:, None, 0], out=products)
         for element in range(1, n_elements):
             products.addcmul_(factor[:, :, element, None, None, :], vectors[:, None, element])
-        root = root.view(n_centers, len(self._factors), -1)
-        _write(root, root_slope.view_as(root), products, self._selection, values, derivatives)
+        products.mul_(root_slope[..., None, None])
+        _select(root, products, self._selection, values, derivatives)
 
     def _angular_parts(self, units: Float[Tensor, "C 3 N"]) -> tuple[Tensor, Tensor]:
         n_centers, _, n_neighbors = units.shape
@@ -209,22 +214,19 @@ class AngularGrid:
         return vectors.flatten(2, 3)
 
 
-def _write(
+def _select(
     root: Float[Tensor, "C H F"],
-    root_slope: Float[Tensor, "C H F"],
     products: Float[Tensor, "C H F 3 N"],
     selection: Int[Tensor, "D"] | None,
     values: Float[Tensor, "C D"],
     derivatives: Float[Tensor, "C D 3*N"],
 ) -> None:
-    """Scale by the square root; take the listed functions of the grid, in the order of the list."""
+    """Take the listed functions of the grid in the order of the list; a whole grid already lies in `derivatives`."""
     if selection is None:
         values.copy_(root.flatten(1))
-        torch.mul(products, root_slope[..., None, None], out=derivatives.view(products.shape))
     else:
         values.copy_(root.flatten(1)[:, selection])
-        scaled = (products * root_slope[..., None, None]).flatten(1, 2).flatten(2)
-        derivatives.copy_(scaled[:, selection])
+        derivatives.copy_(products.flatten(1, 2).flatten(2)[:, selection])
 
 
 def _unique(items: Iterable[Part]) -> list[Part]:

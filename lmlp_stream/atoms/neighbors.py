@@ -7,6 +7,10 @@ import vesin
 from jaxtyping import Float, Int
 
 from lmlp_stream.atoms.structure import Structure
+from lmlp_stream.errors import UsageError
+
+SMALLEST_VOLUME = 1e-3
+"""Volume in Å³ (area in Å², length in Å) of a cell below which the search for neighbors would not end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +31,11 @@ class NeighborList:
 
 
 def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
-    """All directed pairs closer than the cutoff (Å), in an order that depends on nothing but the structure."""
+    """All directed pairs closer than the cutoff (Å), in an order that depends on nothing but the structure.
+
+    Raises:
+        UsageError: The lattice vectors that repeat are zero or lie in one plane or on one line.
+    """
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     center, neighbor, shifts = search.compute(
         structure.positions, _full_cell(structure), structure.pbc, quantities="ijS", copy=False
@@ -44,10 +52,16 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
 
 def _full_cell(structure: Structure) -> Float[np.ndarray, "3 3"]:
     """Cell whose rows that do not repeat are replaced by unit vectors at right angles to those that do."""
-    if structure.pbc.all() or not structure.pbc.any():
+    if not structure.pbc.any():
         return structure.cell
-    repeating = structure.cell[structure.pbc]
-    _, _, rows = np.linalg.svd(repeating)
     cell = structure.cell.copy()
-    cell[~structure.pbc] = rows[len(repeating) :]
+    if not structure.pbc.all():
+        repeating = cell[structure.pbc]
+        _, _, rows = np.linalg.svd(repeating)
+        cell[~structure.pbc] = rows[len(repeating) :]
+    if abs(np.linalg.det(cell)) < SMALLEST_VOLUME:
+        raise UsageError(
+            f"the cell {structure.cell.tolist()} Å spans no volume along the directions that repeat "
+            f"(pbc {structure.pbc.tolist()}): give a cell or turn pbc off"
+        )
     return cell

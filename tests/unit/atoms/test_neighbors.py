@@ -5,6 +5,7 @@ import pytest
 
 from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure
+from lmlp_stream.errors import UsageError
 
 CUTOFF = 4.0
 CELL = np.array([[2.7, 0.3, 0.0], [0.2, 3.1, 0.1], [0.0, -0.4, 9.0]])
@@ -66,3 +67,9 @@ def test_pairs_are_sorted_by_center() -> None:
 def test_a_lonely_atom_has_no_neighbors() -> None:
     pairs = neighbor_list(structure((False, False, False), np.zeros((3, 3)), n_atoms=1), CUTOFF)
     assert pairs.vectors.shape == (0, 3)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, True, False)])
+def test_a_cell_that_cannot_repeat_is_refused(pbc: tuple[bool, bool, bool]) -> None:
+    with pytest.raises(UsageError, match="spans no volume"):
+        neighbor_list(structure(pbc, np.diag([3.0, 0.0, 0.0])), CUTOFF)

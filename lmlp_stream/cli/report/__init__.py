@@ -1,0 +1,1 @@
+"""What a learner did, on one page that opens anywhere."""

@@ -1,0 +1,69 @@
+"""A snapshot on the labelled structures of a file: errors and uncertainties, component by component."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from lmlp_stream.atoms.batch import Example, collate
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.cli.evaluate import labelled_structures
+from lmlp_stream.cli.report.figures import TestFigures
+from lmlp_stream.config import Config
+from lmlp_stream.errors import UsageError
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.snapshot import load
+from lmlp_stream.wire.announcement import SnapshotManifest
+
+
+def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> TestFigures:
+    """The snapshot on the structures of a test file.
+
+    Raises:
+        UsageError: The file cannot be read, lacks labels, or has no structure whose elements the snapshot knows.
+        DamagedStoreError: The snapshot is damaged.
+    """
+    manifest, ensemble = load(manifest)
+    functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
+    structures = [s for s in labelled_structures(test) if ensemble.covers(s.atomic_numbers)]
+    if not structures:
+        raise UsageError(f"{test} has no labelled structure whose elements snapshot {manifest.id[:12]} knows")
+    predictions = [_predict(ensemble, functions, structure) for structure in structures]
+    rmse = manifest.errors.get("force_rmse_ev_per_angstrom", 0.0)
+    disagreement = np.concatenate([spread for _, _, spread in predictions])
+    domains = tuple(structure.domain for structure in structures)
+    energies = np.array([structure.energy / structure.n_atoms for structure in structures])
+    predicted = np.array([energy / s.n_atoms for (energy, _, _), s in zip(predictions, structures, strict=True)])
+    origin = domain_means(energies, domains)
+    return TestFigures(
+        file=test.name,
+        snapshot_id=manifest.id,
+        domains=domains,
+        energies=energies - origin,
+        predicted_energies=predicted - origin,
+        forces=np.concatenate([structure.forces.ravel() for structure in structures]),
+        predicted_forces=np.concatenate([forces for _, forces, _ in predictions]),
+        forces_disagreement=disagreement,
+        forces_uncertainty=np.maximum(config.simulate.scale * disagreement, rmse),
+        component_structure=np.repeat(np.arange(len(structures)), [3 * s.n_atoms for s in structures]),
+    )
+
+
+def domain_means(energies: Float[np.ndarray, "S"], domains: tuple[str, ...]) -> Float[np.ndarray, "S"]:
+    """Mean energy of the domain that each structure belongs to."""
+    names = np.array(domains)
+    means = {name: energies[names == name].mean() for name in set(domains)}
+    return np.array([means[name] for name in domains])
+
+
+def _predict(
+    ensemble: Ensemble, functions: SymmetryFunctions, structure: LabelledStructure
+) -> tuple[float, Float[np.ndarray, "F"], Float[np.ndarray, "F"]]:
+    """Energy in eV, force components in eV/Å, and the members' disagreement about them."""
+    prediction = ensemble.predict(collate([Example(structure, functions.evaluate(structure))]))
+    return (
+        float(prediction.mean_energy[0]),
+        prediction.mean_forces.double().cpu().numpy().ravel(),
+        prediction.forces_disagreement.double().cpu().numpy().ravel(),
+    )

@@ -1,0 +1,107 @@
+"""What a report shows: figures gathered from the history, the log and a test file, ready to draw."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from lmlp_stream.cli.report.history import History
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMark:
+    """One label request as it stands in the log.
+
+    Attributes:
+        time: When it was asked, unix s.
+        uncertainty: Largest uncertainty of a force component in eV/Å.
+        requester: Who asked.
+    """
+
+    time: float
+    uncertainty: float
+    requester: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TestFigures:
+    """A snapshot on structures it never learned, S structures and F force components.
+
+    Attributes:
+        file: Where the structures came from.
+        snapshot_id: The snapshot.
+        domains: Domain of each structure.
+        energies: Reference energy per atom in eV, relative to the mean of its domain.
+        predicted_energies: Predicted likewise, relative to the same mean.
+        forces: Reference force components in eV/Å.
+        predicted_forces: Predicted ones.
+        forces_disagreement: Standard deviation of the members in eV/Å.
+        forces_uncertainty: The uncertainty that a simulation sees, in eV/Å.
+        component_structure: Index of the structure each component belongs to.
+    """
+
+    __test__ = False
+
+    file: str
+    snapshot_id: str
+    domains: tuple[str, ...]
+    energies: Float[np.ndarray, "S"]
+    predicted_energies: Float[np.ndarray, "S"]
+    forces: Float[np.ndarray, "F"]
+    predicted_forces: Float[np.ndarray, "F"]
+    forces_disagreement: Float[np.ndarray, "F"]
+    forces_uncertainty: Float[np.ndarray, "F"]
+    component_structure: Float[np.ndarray, "F"]
+
+    @property
+    def energy_rmse(self) -> float:
+        """Root mean squared energy error per atom in eV."""
+        return rms(self.predicted_energies - self.energies)
+
+    @property
+    def force_rmse(self) -> float:
+        """Root mean squared force component error in eV/Å."""
+        return rms(self.predicted_forces - self.forces)
+
+    def errors_by_domain(self) -> dict[str, tuple[float, float]]:
+        """Energy RMSE per atom in eV and force RMSE in eV/Å of each domain."""
+        domains = np.array(self.domains)
+        component_domains = domains[self.component_structure.astype(np.int64)]
+        return {
+            str(domain): (
+                rms((self.predicted_energies - self.energies)[domains == domain]),
+                rms((self.predicted_forces - self.forces)[component_domains == domain]),
+            )
+            for domain in np.unique(domains)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFigures:
+    """Everything on one page.
+
+    Attributes:
+        title: Name of the learner.
+        level_of_theory: What it learns.
+        history: What its conductor wrote.
+        requests: Label requests in the order they were asked.
+        rejections: Number of dead letters by reason.
+        rejection_example: One detail per reason.
+        test: A snapshot on a test file, if there is one.
+        config: The configuration as text.
+    """
+
+    title: str
+    level_of_theory: str
+    history: History
+    requests: tuple[RequestMark, ...] = ()
+    rejections: Mapping[str, int] = field(default_factory=dict)
+    rejection_example: Mapping[str, str] = field(default_factory=dict)
+    test: TestFigures | None = None
+    config: str = ""
+
+
+def rms(values: Float[np.ndarray, "..."]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values))))

@@ -21,21 +21,19 @@ import numpy as np
 from lmlp_stream.broker.log import Log, Message, Partition
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import FIXED_SECTIONS, Config
-from lmlp_stream.errors import ConfigError
+from lmlp_stream.errors import BrokerError, ConfigError
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.learning.trainer import StepReport
 from lmlp_stream.service.history import History
 from lmlp_stream.service.journal import Journal
 from lmlp_stream.service.metrics import Metrics
-from lmlp_stream.service.reader import Reader, ranges_of
+from lmlp_stream.service.reader import Reader, opened, ranges_of, start_positions
 from lmlp_stream.service.refusals import Refusals
 from lmlp_stream.service.teller import Teller
 from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_folder, state_sha256
 from lmlp_stream.store.lock import sole_owner
 from lmlp_stream.wire.journal import Tell, Tick
 from lmlp_stream.wire.limits import Limits
-from lmlp_stream.wire.record import decode
-from lmlp_stream.wire.rejection import Rejection
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +127,8 @@ class _Conductor:
         self._learner = Learner.restore(config, _of_learner(restored.state)) if restored else Learner(config)
         self._n_ticks = int(header.get("journal_position", 0))
         self._n_records: dict[str, int] = dict.fromkeys(("learned", "held_out", "duplicates", "refused"), 0)
-        self._reader = stack.enter_context(closing(Reader(log, _positions(log, config.log.structures, header))))
+        positions = start_positions(log, config.log.structures, header.get("positions", {}))
+        self._reader = stack.enter_context(closing(Reader(log, positions)))
         writer = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._journal = stack.enter_context(
             closing(
@@ -161,8 +160,7 @@ class _Conductor:
         for entry in entries:
             if stopped():
                 break
-            if entry.number == self._n_ticks:
-                self._follow(entry)
+            self._follow(entry)
         else:
             self._lead(until_end=until_end, stopped=stopped)
         self._keep()
@@ -186,11 +184,21 @@ class _Conductor:
             self._follow(self._journal.write_tell(self._n_ticks))
 
     def _follow(self, entry: Tick | Tell) -> None:
-        """Do what a journal entry decided."""
+        """Do what a journal entry decided.
+
+        Raises:
+            BrokerError: The entry is not the next one: log and checkpoint do not belong together.
+        """
+        if entry.number != self._n_ticks:
+            raise BrokerError(
+                f"the journal of {self._config.name} goes on with tick {entry.number} where the checkpoint expects "
+                f"tick {self._n_ticks}: entries were lost; restore the log, or the checkpoints that belong to it"
+            )
         before = self._learner.labels_learned
         if isinstance(entry, Tick):
             self._learn(self._reader.take(entry.ranges))
         self._n_ticks += 1
+        self._journal.done()
         cadence = self._config.service.snapshot_every
         if isinstance(entry, Tell) or self._learner.labels_learned // cadence > before // cadence:
             self._journal.confirm()
@@ -199,18 +207,13 @@ class _Conductor:
             self._keep()
 
     def _learn(self, messages: list[Message]) -> None:
-        structures = []
-        n_refused = 0
-        for message in messages:
-            verdict = decode(message.value, self._limits)
-            if isinstance(verdict, Rejection):
-                self._refusals.refuse(message, verdict)
-                self._metrics.refused(verdict.reason)
-                n_refused += 1
-            else:
-                structures.append(verdict)
+        arrived = opened(messages, self._limits)
+        for message, rejection in arrived.refused:
+            self._refusals.refuse(message, rejection)
+            self._metrics.refused(rejection.reason)
+        n_refused = len(arrived.refused)
         started = time.perf_counter()
-        report = self._learner.process_tick(structures, observe=self._stepwatch())
+        report = self._learner.process_tick(arrived.structures, observe=self._stepwatch())
         line: dict[str, Any] = {
             "tick": self._n_ticks,
             "time": time.time(),
@@ -268,6 +271,7 @@ class _Conductor:
         self._journal.confirm()
         started = time.perf_counter()
         positions = self._reader.positions
+        journal_offset, epoch = self._journal.place
         state = {
             **self._learner.state_dict(),
             "service.positions": np.array([positions[p] for p in sorted(positions)], dtype=np.int64),
@@ -280,8 +284,8 @@ class _Conductor:
             "elements": list(self._learner.elements),
             "positions": {str(p.index): position for p, position in sorted(positions.items())},
             "journal_position": self._n_ticks,
-            "journal_offset": self._journal.position,
-            "epoch": self._journal.epoch,
+            "journal_offset": journal_offset,
+            "epoch": epoch,
             "dead_letters_offset": self._refusals.position,
             **self._teller.header(),
             "config": self._config.model_dump(mode="json"),
@@ -313,11 +317,6 @@ class _Conductor:
 
 def _of_learner(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array for name, array in state.items() if not name.startswith("service.")}
-
-
-def _positions(log: Log, topic: str, header: Mapping[str, Any]) -> dict[Partition, int]:
-    saved = header.get("positions", {})
-    return {p: saved.get(str(p.index), log.bounds(p).begin) for p in log.partitions(topic)}
 
 
 def _check_config(config: Config, header: Mapping[str, Any]) -> None:

@@ -1,12 +1,16 @@
 """The reader of structures: it proposes what the next tick learns, and fetches what the journal says."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from lmlp_stream.broker.log import Log, Message, Partition
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.broker.log import Log, Message, Partition, check_position
 from lmlp_stream.errors import BrokerError
 from lmlp_stream.wire.journal import Range
+from lmlp_stream.wire.limits import Limits
+from lmlp_stream.wire.record import decode
+from lmlp_stream.wire.rejection import Rejection
 
 POLL_S = 0.2
 FETCH_TIMEOUT_S = 120.0
@@ -26,9 +30,14 @@ class Reader:
     Args:
         log: Where they lie.
         positions: Next offset of every partition; it moves as ticks are taken.
+
+    Raises:
+        BrokerError: The log does not have the messages at the positions.
     """
 
     def __init__(self, log: Log, positions: Mapping[Partition, int]) -> None:
+        for partition, position in positions.items():
+            check_position(partition, position, log.bounds(partition))
         self._log = log
         self.positions = dict(positions)
         self._source = log.source(self.positions)
@@ -54,8 +63,15 @@ class Reader:
         """The messages of these ranges in the order of partition and offset; the positions move behind them.
 
         Raises:
-            BrokerError: The log no longer has them.
+            BrokerError: The log no longer has them, or they do not begin at the positions.
         """
+        for item in ranges:
+            position = self.positions[self._partition(item.partition)]
+            if item.begin != position:
+                raise BrokerError(
+                    f"the journal names records of partition {item.partition} from {item.begin} on, and the reader "
+                    f"stands at {position}: the log lost records or is another one; restore it"
+                )
         ends = {self._partition(item.partition): item.end for item in ranges}
         deadline = time.monotonic() + FETCH_TIMEOUT_S
         while any(self._read_up_to(partition) < end for partition, end in ends.items()):
@@ -97,3 +113,29 @@ def ranges_of(messages: tuple[Message, ...], positions: Mapping[Partition, int])
     for message in messages:
         ends[message.partition] = max(ends.get(message.partition, 0), message.offset + 1)
     return tuple(Range(p.index, positions[p], end) for p, end in sorted(ends.items()))
+
+
+def start_positions(log: Log, topic: str, saved: Mapping[str, int]) -> dict[Partition, int]:
+    """The next offset of every partition: the one saved under its number, or its beginning."""
+    return {p: saved.get(str(p.index), log.bounds(p).begin) for p in log.partitions(topic)}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the messages of a tick hold, in their order: structures, and those that are let in nowhere."""
+
+    structures: tuple[LabelledStructure, ...]
+    refused: tuple[tuple[Message, Rejection], ...]
+
+
+def opened(messages: Iterable[Message], limits: Limits) -> Opened:
+    """Every message as a structure or a refusal."""
+    structures: list[LabelledStructure] = []
+    refused: list[tuple[Message, Rejection]] = []
+    for message in messages:
+        verdict = decode(message.value, limits)
+        if isinstance(verdict, Rejection):
+            refused.append((message, verdict))
+        else:
+            structures.append(verdict)
+    return Opened(tuple(structures), tuple(refused))

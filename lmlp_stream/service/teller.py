@@ -9,7 +9,7 @@ from typing import Any
 
 from lmlp_stream.broker.log import Log
 from lmlp_stream.config import Config
-from lmlp_stream.learning.evaluation import Errors
+from lmlp_stream.learning.evaluation import Errors, EvaluationReport
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.service.history import History
 from lmlp_stream.service.metrics import Metrics
@@ -73,7 +73,7 @@ class Teller:
         if report.admissible:
             learner.note_announced(report)
             try:
-                self._publish(learner, journal_position, report.errors.named(), report.calibration.named())
+                self._publish(learner, report, journal_position)
                 line["id"] = self.snapshot_id
             except OSError as error:
                 self._withhold(learner, line, [STORE], f"{self._config.store.url} cannot be written: {error}")
@@ -92,31 +92,55 @@ class Teller:
             self._metrics.snapshot_withheld(reason)
         logger.warning("the snapshot after %d labels is withheld: %s", learner.labels_learned, sentence)
 
-    def _publish(
-        self, learner: Learner, journal_position: int, errors: dict[str, float], calibration: dict[str, float]
-    ) -> None:
-        manifest = publish(
-            learner.ensemble,
-            Provenance(
-                name=self._config.name,
-                step=learner.n_steps,
-                labels_learned=learner.labels_learned,
-                journal_position=journal_position,
-                level_of_theory=self._config.wire.level_of_theory,
-                errors=errors,
-                calibration=calibration,
-                parent_id=self.snapshot_id,
-                code_version=version("lmlp-stream"),
-                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            ),
-            self._config.store.url,
+    def _publish(self, learner: Learner, report: EvaluationReport, journal_position: int) -> None:
+        provenance = provenance_of(
+            self._config,
+            learner,
+            report,
+            journal_position=journal_position,
+            parent_id=self.snapshot_id,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        manifest = publish(learner.ensemble, provenance, self._config.store.url)
         self._sink.send(self._config.log.snapshots, key=announcement_key(manifest), value=announce(manifest))
         self._sink.flush()
         self.snapshot_id = manifest.id
         self.n_announced += 1
         self._told_at = time.time()
         self._metrics.snapshot_announced(timestamp_s=self._told_at, labels_learned=learner.labels_learned)
+
+
+def provenance_of(
+    config: Config,
+    learner: Learner,
+    report: EvaluationReport,
+    *,
+    journal_position: int,
+    parent_id: str,
+    created_at: str,
+) -> Provenance:
+    """What a snapshot says of a learner besides its potential.
+
+    Args:
+        config: Name and level of theory.
+        learner: The learner.
+        report: What was found when it was examined now.
+        journal_position: Journal entries it has followed.
+        parent_id: The snapshot announced before; empty for the first.
+        created_at: ISO 8601 in UTC.
+    """
+    return Provenance(
+        name=config.name,
+        step=learner.n_steps,
+        labels_learned=learner.labels_learned,
+        journal_position=journal_position,
+        level_of_theory=config.wire.level_of_theory,
+        errors=report.errors.named(),
+        calibration=report.calibration.named(),
+        parent_id=parent_id,
+        code_version=version("lmlp-stream"),
+        created_at=created_at,
+    )
 
 
 def _figures(errors: Errors) -> dict[str, float]:

@@ -59,9 +59,9 @@ def publish(ensemble: Ensemble, provenance: Provenance, url: str | Path) -> Snap
         DamagedStoreError: What is read back is not what was written, or holds a number that is not finite.
         UsageError: The URL has a protocol that cannot be opened.
     """
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
+    tensors = _tensors(ensemble)
     weights = tensor_bytes(tensors)
-    manifest = _manifest_of(ensemble, provenance, hashlib.sha256(weights).hexdigest())
+    manifest = _manifest(ensemble, provenance, hashlib.sha256(weights).hexdigest())
     DeclaredTensors.by(manifest).check(tensors, f"the ensemble of {manifest.name}")
     folder = Folder.of(url) / manifest.id
     try:
@@ -71,6 +71,11 @@ def publish(ensemble: Ensemble, provenance: Provenance, url: str | Path) -> Snap
         folder.write(WEIGHTS_FILE, weights)
         folder.write(MANIFEST_FILE, json.dumps(manifest.to_json(), indent=1, sort_keys=True).encode())
     return load(folder.url)[0]
+
+
+def manifest_of(ensemble: Ensemble, provenance: Provenance) -> SnapshotManifest:
+    """The manifest that `publish` would write, not stored anywhere: its `weights_uri` is empty."""
+    return _manifest(ensemble, provenance, hashlib.sha256(tensor_bytes(_tensors(ensemble))).hexdigest())
 
 
 def load(where: SnapshotManifest | str | Path, *, device: torch.device = CPU) -> tuple[SnapshotManifest, Ensemble]:
@@ -128,7 +133,11 @@ def find_snapshot(where: str | Path, id_or_path: str) -> str:
     return (store / fitting[0]).url
 
 
-def _manifest_of(ensemble: Ensemble, provenance: Provenance, weights_sha256: str) -> SnapshotManifest:
+def _tensors(ensemble: Ensemble) -> dict[str, torch.Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
+
+
+def _manifest(ensemble: Ensemble, provenance: Provenance, weights_sha256: str) -> SnapshotManifest:
     manifest = SnapshotManifest(
         id="",
         elements=ensemble.elements,

@@ -1,0 +1,1 @@
+"""Speed of the learner's parts on this machine."""

@@ -1,5 +1,6 @@
 """The demo's processes: started apart from the terminal, watched, and ended in order."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STOP_TIMEOUT_S = 20.0
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal a process gets when its parent dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,10 @@ class Child:
             self.process.kill()
             return self.process.wait()
 
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+
     def last_words(self, n_lines: int = 12) -> str:
         """The last lines it printed."""
         lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -51,7 +58,10 @@ class Child:
 
 
 def start(name: str, arguments: Sequence[str], *, output: Path, niceness: int = 0) -> Child:
-    """A Python process with one thread and in a session of its own: Ctrl-C reaches the demo alone."""
+    """A Python process with one thread, in a session of its own so that Ctrl-C reaches the demo alone.
+
+    On Linux it ends with the demo even where that is killed.
+    """
     command = [sys.executable, *arguments]
     if niceness:
         command = ["nice", "-n", str(niceness), *command]
@@ -63,8 +73,13 @@ def start(name: str, arguments: Sequence[str], *, output: Path, niceness: int = 
             stderr=subprocess.STDOUT,
             env={**os.environ, **ONE_THREAD, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - we have one thread
         )
     return Child(name, process, output)
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Stopped:

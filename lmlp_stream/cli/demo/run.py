@@ -75,7 +75,7 @@ def _stream(settings: DemoSettings, config: Config, show: Show, begin: float) ->
     watch = Watch(log, config, settings.simulation_lines)
     stage = Stage(settings, watch, show, begin)
     interrupted = False
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         stage.start_all()
         stage.play()
@@ -84,7 +84,8 @@ def _stream(settings: DemoSettings, config: Config, show: Show, begin: float) ->
         stage.show("stopping")
     finally:
         stage.stop_all()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     progress = watch.look()
     watch.close()
     log.close()
@@ -141,12 +142,16 @@ class Stage:
         self.show_moment(Moment(phase, time.monotonic() - self.begin, self.watch.look()))
 
     def stop_all(self) -> None:
-        """End what still runs, the learner last: it saves a checkpoint."""
+        """End what still runs; the learner saves a checkpoint first. A second Ctrl-C ends it at once."""
         for child in self.children.values():
-            if child.name != "learner":
-                child.ask_to_stop()
-        for child in reversed(self.children.values()):
-            child.stop()
+            child.ask_to_stop()
+        try:
+            for child in self.children.values():
+                child.stop()
+        except KeyboardInterrupt:
+            for child in self.children.values():
+                child.kill()
+            raise
 
     def _start(self, name: str, arguments: list[str], *, niceness: int = 0) -> None:
         self.children[name] = start(name, arguments, output=self.settings.output_of(name), niceness=niceness)

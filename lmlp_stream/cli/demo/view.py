@@ -1,8 +1,10 @@
 """The live view: a potential that learns, a simulation that already uses it, and what they say to each other."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
+from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -43,7 +45,9 @@ def draw(moment: Moment, settings: DemoSettings) -> RenderableType:
     rows.add_column(ratio=1)
     rows.add_row(_learning_curve(moment.progress), _domains(moment.progress))
     rows.add_row(_snapshots(moment.progress), _simulation(moment.progress))
-    return Group(_header(moment, settings), rows, Text(f"everything lies in {settings.folder}", style="dim"))
+    return Group(
+        _header(moment, settings), rows, Text(f"everything lies in {shown_path(settings.folder)}", style="dim")
+    )
 
 
 def one_line(moment: Moment) -> str:
@@ -175,29 +179,36 @@ def print_summary(console: Console, summary: dict[str, object], settings: DemoSe
     console.print(table)
     places = Table.grid(padding=(0, 2))
     for name, path in (
-        ("report", settings.report),
+        ("report, for a browser", settings.report),
         ("summary", settings.summary),
         ("configuration", settings.config),
         ("log of all messages", settings.log),
-        ("snapshots and checkpoints", settings.store),
+        ("snapshots, checkpoints", settings.store),
         ("trajectory", settings.trajectory),
-        ("what was never learned", settings.test_file),
+        ("never learned", settings.test_file),
     ):
         if path.exists():
-            places.add_row(name, Text(str(path), style="cyan"))
-    console.print(places)
-    console.print("\nNext:")
-    for command in next_commands(settings):
-        console.print(f"  {command}", style="bold", soft_wrap=True, highlight=False)
+            places.add_row(name, Text(str(shown_path(path)), style="cyan", no_wrap=True, overflow="ignore"))
+    console.print(places, crop=False)
+    console.print("\nwhat to type next:")
+    for command, meaning in next_commands(settings):
+        console.print(f"  [dim]# {meaning}[/]\n  [bold]{command}[/]", soft_wrap=True, highlight=False)
 
 
-def next_commands(settings: DemoSettings) -> list[str]:
-    """Commands that work on what the demo left behind."""
+def next_commands(settings: DemoSettings) -> list[tuple[str, str]]:
+    """Commands that work on what the demo left behind, each with what it does."""
+    config, test = (shlex.quote(str(shown_path(path))) for path in (settings.config, settings.test_file))
     return [
-        f"lmlp-stream evaluate latest {settings.test_file} --config {settings.config}",
-        f"lmlp-stream follow {settings.config} --once",
-        f"lmlp-stream learn {settings.config}",
+        (f"lmlp-stream evaluate latest {test} --config {config}", "errors on structures that were never learned"),
+        (f"lmlp-stream follow {config} --once", "the snapshots that were announced"),
+        (f"lmlp-stream feed {config} {test}", "publish more labels, here those of the test file"),
+        (f"lmlp-stream learn {config}", "go on learning; Ctrl-C ends it"),
     ]
+
+
+def shown_path(path: Path) -> Path:
+    """The path as short as it works from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _first_last(errors: object) -> str:

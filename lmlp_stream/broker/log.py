@@ -102,7 +102,7 @@ class Sink(Protocol):
         """Return when everything sent is durable.
 
         Raises:
-            BrokerError: Something sent was not accepted.
+            BrokerError: Something was not accepted; of what was sent since the last flush, any part may be in the log.
         """
         ...
 

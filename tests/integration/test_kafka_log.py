@@ -11,8 +11,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from lmlp_stream.broker.kafka import source
 from lmlp_stream.broker.kafka.log import KafkaLog
-from lmlp_stream.broker.log import Message, Partition, TopicSpec
+from lmlp_stream.broker.log import Message, Partition, TopicSpec, in_order
 from lmlp_stream.broker.open import kafka_servers
 from lmlp_stream.errors import BrokerError
 
@@ -56,13 +57,13 @@ def write(log: KafkaLog, topic: str, values: list[bytes]) -> None:
 
 
 def read(log: KafkaLog, start: dict[Partition, int], n_messages: int) -> list[Message]:
-    source = log.source(start)
+    reader = log.source(start)
     messages: list[Message] = []
     while len(messages) < n_messages:
-        polled = source.poll(n_messages - len(messages), 60.0)
+        polled = reader.poll(n_messages - len(messages), 60.0)
         assert polled
         messages += polled
-    source.close()
+    reader.close()
     return messages
 
 
@@ -91,10 +92,10 @@ def test_messages_deleted_under_a_reader_stop_it(log: KafkaLog, admin: KafkaAdmi
     write(log, topic, [b"0", b"1", b"2", b"3"])
     admin.delete_records({TopicPartition(topic, 0): 3})
     assert log.bounds(Partition(topic, 0)).begin == 3
-    source = log.source({Partition(topic, 0): 1})
+    reader = log.source({Partition(topic, 0): 1})
     with pytest.raises(BrokerError, match=r"position 1 of .* lies outside the log's 3 to 4"):
-        source.poll(1, 10.0)
-    source.close()
+        reader.poll(1, 10.0)
+    reader.close()
 
 
 def test_aborted_transactions_are_never_read(log: KafkaLog, server: str) -> None:
@@ -140,6 +141,18 @@ def test_a_refused_message_is_told_and_the_next_sink_call_works(log: KafkaLog, a
     assert [message.value for message in read(log, {Partition(topic, 0): 0}, 2)] == [b"small", b"small again"]
 
 
+@pytest.mark.parametrize("ahead_bytes", [200_000, 16 * 2**20])
+def test_the_order_holds_over_many_fetches(log: KafkaLog, monkeypatch: pytest.MonkeyPatch, ahead_bytes: int) -> None:
+    monkeypatch.setattr(source, "_MAX_AHEAD_BYTES", ahead_bytes)
+    topic = new_topic(log, n_partitions=3)
+    sink = log.sink()
+    for number in range(1200):
+        sink.send(topic, key=b"%d" % number, value=os.urandom(4000))
+    sink.close()
+    messages = read(log, dict.fromkeys(log.partitions(topic), 0), 1200)
+    assert messages == in_order(messages, 1200)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_killed_broker_costs_nothing(new_kafka: Callable[[], Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -150,26 +163,26 @@ def test_a_killed_broker_costs_nothing(new_kafka: Callable[[], Any], caplog: pyt
     log = new_log(broker.url)
     topic = new_topic(log, n_partitions=2)
     sink = log.sink()
-    source = log.source(dict.fromkeys(log.partitions(topic), 0))
+    reader = log.source(dict.fromkeys(log.partitions(topic), 0))
     sent = [b"%d" % number for number in range(300)]
     for value in sent[:100]:
         sink.send(topic, key=value, value=value)
     sink.flush()
-    messages = source.poll(50, 60.0)
+    messages = reader.poll(50, 60.0)
     broker.kill()
     for value in sent[100:200]:
         sink.send(topic, key=value, value=value)
-    messages += source.poll(1000, 0.5)
+    messages += reader.poll(1000, 0.5)
     broker.start()
     for value in sent[200:]:
         sink.send(topic, key=value, value=value)
     sink.close()
     while len(messages) < 300:
-        polled = source.poll(50, 60.0)
+        polled = reader.poll(50, 60.0)
         assert polled
         messages += polled
     assert sorted(int(message.value) for message in messages) == list(range(300))
-    source.close()
+    reader.close()
     log.close()
     broker.stop()
     gc.collect()

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from contextlib import suppress
 
 from kafka import KafkaProducer
+from kafka.errors import KafkaTimeoutError
 
 from lmlp_stream.broker.kafka.connection import REQUEST_S, Connection
 from lmlp_stream.broker.kafka.settings import REQUEST_BYTES
@@ -76,17 +78,18 @@ class KafkaSink:
 
     def _raise_refused(self) -> None:
         """An idempotent producer that met one refusal refuses everything after it, so it is made anew."""
-        with self._settled:
-            refused, self._refused = self._refused, []
-        if refused:
+        if self._refused:
             self._drop_producer()
+            with self._settled:
+                refused, self._refused = self._refused, []
             with self._connection.plainly(f"accept {len(refused)} messages"):
                 raise refused[0]
 
     def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(timeout=REQUEST_S)
+            with suppress(KafkaTimeoutError):
+                producer.close(timeout=REQUEST_S)
 
     def _new_producer(self) -> KafkaProducer:
         return KafkaProducer(

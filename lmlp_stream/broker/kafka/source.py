@@ -12,6 +12,9 @@ from lmlp_stream.broker.kafka.connection import Connection, address
 from lmlp_stream.broker.log import Message, Partition, check_position
 
 _STALL_S = 30.0
+_WAIT_S = 0.1
+"""Longest wait inside kafka-python, which may miss the answer it waits for, s."""
+_MAX_AHEAD_BYTES = 16 * 2**20
 _ASK_MS = 2000
 
 
@@ -19,7 +22,7 @@ class KafkaSource:
     """Reads partitions of a cluster.
 
     The order of reading asks more than Kafka gives: of each partition that is not at its end, the next message must
-    be here before the first of them is taken. Partitions that are ahead pause meanwhile.
+    be here before the first of them is taken. Partitions that are 16 MiB ahead are not fetched meanwhile.
     """
 
     def __init__(self, connection: Connection, start: Mapping[Partition, int]) -> None:
@@ -28,6 +31,7 @@ class KafkaSource:
         self._fetched: dict[Partition, deque[Message]] = {partition: deque() for partition in start}
         self._ends: dict[Partition, int] = {}
         self._consumer: KafkaConsumer | None = None
+        self._followed: set[Partition] = set()
         self._quiet_since = time.monotonic()
 
     def poll(self, max_messages: int, timeout_s: float) -> list[Message]:
@@ -36,7 +40,7 @@ class KafkaSource:
         with self._connection.plainly("read"):
             if self._consumer is None:
                 self._is_behind()
-                self._assign()
+                self._connect()
             while True:
                 messages = self._take(max_messages)
                 remaining_s = deadline - time.monotonic()
@@ -50,7 +54,7 @@ class KafkaSource:
             self._consumer.close(autocommit=False)
             self._consumer = None
 
-    def _assign(self) -> None:
+    def _connect(self) -> None:
         self.close()
         self._consumer = KafkaConsumer(
             **self._connection.settings,
@@ -62,10 +66,18 @@ class KafkaSource:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
-        self._consumer.assign([address(partition) for partition in self._positions])
-        for partition, position in self._positions.items():
-            self._consumer.seek(address(partition), position)
-            self._fetched[partition].clear()
+        for queue in self._fetched.values():
+            queue.clear()
+        self._followed = set()
+
+    def _follow(self, partitions: set[Partition]) -> None:
+        """Fetch these only. Not by pausing the others: kafka-python 3.0 may never fetch again what it resumed."""
+        if partitions != self._followed:
+            positions = {address(partition): self._next_fetched(partition) for partition in partitions}
+            self._client().assign(list(positions))
+            for where, position in positions.items():
+                self._client().seek(where, position)
+            self._followed = partitions
 
     def _take(self, max_messages: int) -> list[Message]:
         messages: list[Message] = []
@@ -91,11 +103,10 @@ class KafkaSource:
         return {partition for partition in empty if self._next_fetched(partition) >= self._ends[partition]}
 
     def _fetch(self, timeout_s: float) -> None:
-        client = self._client()
-        client.pause(*[address(partition) for partition, queue in self._fetched.items() if queue])
-        client.resume(*[address(partition) for partition, queue in self._fetched.items() if not queue])
+        sizes = {partition: sum(len(message.value) for message in queue) for partition, queue in self._fetched.items()}
+        self._follow({partition for partition, size in sizes.items() if size <= _MAX_AHEAD_BYTES})
         try:
-            batches = client.poll(timeout_ms=min(timeout_s, _STALL_S) * 1000)
+            batches = self._client().poll(timeout_ms=min(timeout_s, _WAIT_S) * 1000)
         except (OffsetOutOfRangeError, LogTruncationError):
             self._is_behind()
             raise
@@ -115,7 +126,7 @@ class KafkaSource:
         except KafkaError:
             return
         if behind:
-            self._assign()
+            self._connect()
 
     def _is_behind(self) -> bool:
         """Whether there is something to fetch.
@@ -132,14 +143,15 @@ class KafkaSource:
 
     def _next_fetched(self, partition: Partition) -> int:
         """The client's own position: it also passes what is no message, such as the marks of transactions."""
-        if self._consumer is None:
-            return self._positions[partition]
-        position: int | None = self._consumer.position(address(partition), timeout_ms=_ASK_MS)
-        return self._positions[partition] if position is None else position
+        if partition in self._followed:
+            position: int = self._client().position(address(partition), timeout_ms=_ASK_MS)
+            return position
+        queue = self._fetched[partition]
+        return queue[-1].offset + 1 if queue else self._positions[partition]
 
     def _client(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._assign()
+            self._connect()
         return self._consumer
 
 

@@ -121,6 +121,9 @@ class LearningConfig(Section):
     fresh_share: Share = Field(0.25, description="Share of a micro-batch drawn from the newest arrivals")
     energy_weight: PositiveFloat = Field(10.0, description="Weight of the squared energy error per atom, (eV)⁻²")
     force_weight: PositiveFloat = Field(1.0, description="Weight of the squared force component error, (eV/Å)⁻²")
+    averaged_steps: NonNegativeInt = Field(
+        100, description="Newest steps whose weights are averaged into the potential that is examined and announced"
+    )
     cache_bytes: NonNegativeInt = Field(2 * 2**30, description="Memory for descriptors of remembered structures, bytes")
     remembered_ids: PositiveInt = Field(200_000, description="Newest ids in which a duplicate is recognised")
 

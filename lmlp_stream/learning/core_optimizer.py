@@ -90,6 +90,10 @@ class CoRe:
             score=[torch.zeros_like(tensor) for tensor in parameters] if history else [],
         )
 
+    def n_steps(self, key: int) -> int:
+        """Steps a group took part in."""
+        return self._groups[key].n_steps
+
     @torch.no_grad()
     def step(self, gradients: Mapping[int, Sequence[Tensor]]) -> None:
         """Change the parameters of the groups in `gradients` in place by one step each.

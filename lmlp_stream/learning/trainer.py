@@ -18,6 +18,9 @@ from lmlp_stream.learning.reservoir import lot
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
 
+AVERAGED_SHARE = 0.1
+"""Averaged weights span at most this share of an element's steps, so that the first ones are soon forgotten."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
@@ -28,11 +31,12 @@ class StepReport:
 
 
 class Trainer:
-    """An ensemble with its optimizer.
+    """An ensemble in training, its optimizer, and the average of its newest weights.
 
     Attributes:
         functions: Symmetry functions of the configuration.
-        ensemble: The potential; its parameters change with every step.
+        ensemble: The potential for everybody else: weights averaged over the newest steps of each element (Polyak &
+            Juditsky 1992, doi 10.1137/0330046; exponential as in Kingma & Ba 2015, section 7.2, arXiv:1412.6980).
     """
 
     def __init__(self, config: Config) -> None:
@@ -41,13 +45,17 @@ class Trainer:
         spec = spec_of(config.symmetry)
         self._config = config
         self.functions = SymmetryFunctions(spec, dtype, device)
-        self.ensemble = Ensemble(
-            spec,
-            hidden=config.potential.hidden,
-            members=config.potential.members,
-            dtype=dtype,
-            device=device,
-            baseline=Baseline(_atomic_energies(config)),
+        baseline = Baseline(_atomic_energies(config))
+        self._training, self.ensemble = (
+            Ensemble(
+                spec,
+                hidden=config.potential.hidden,
+                members=config.potential.members,
+                dtype=dtype,
+                device=device,
+                baseline=baseline,
+            )
+            for _ in range(2)
         )
         self._optimizer = CoRe(config.core, independent_axes=1)
 
@@ -57,7 +65,9 @@ class Trainer:
         for z in added:
             seed = lot(f"{self._config.seed}/element", str(z)) % 2**63
             random = torch.Generator().manual_seed(seed)
-            self.ensemble.add_element(z, batch.values[batch.atoms_of[z]], random)
+            self._training.add_element(z, batch.values[batch.atoms_of[z]], random)
+            copies = {name: parameter.detach().clone() for name, parameter in self._training.parameters[z].items()}
+            self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
         return added
 
@@ -68,10 +78,10 @@ class Trainer:
             DivergedError: The loss or a gradient is not finite; no weight has changed.
         """
         learning = self._config.learning
-        groups = {z: list(self.ensemble.parameters[z].values()) for z in batch.atoms_of}
+        groups = {z: list(self._training.parameters[z].values()) for z in batch.atoms_of}
         parameters = [parameter for group in groups.values() for parameter in group]
         value = loss(
-            self.ensemble.evaluate(batch, differentiable=True),
+            self._training.evaluate(batch, differentiable=True),
             batch,
             energy_weight=learning.energy_weight,
             force_weight=learning.force_weight,
@@ -86,36 +96,47 @@ class Trainer:
                 "not; resume from the last checkpoint with a smaller core.step_sizes maximum"
             )
         self._optimizer.step(by_group)
+        for z, group in groups.items():
+            self._average(z, group)
         return report
+
+    @torch.no_grad()
+    def _average(self, z: int, group: list[Tensor]) -> None:
+        """Move the averaged weights towards the newest: the mean spans a tenth of the steps, then a fixed number."""
+        n_steps, span = self._optimizer.n_steps(z), self._config.learning.averaged_steps
+        share = 1.0 / max(1.0, min(AVERAGED_SHARE * n_steps, span))
+        torch._foreach_lerp_(list(self.ensemble.parameters[z].values()), group, share)
 
     def finite(self) -> bool:
         """Whether every weight is a finite number."""
-        weights = [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
+        weights = [tensor for group in self._training.parameters.values() for tensor in group.values()]
+        weights += [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
         return not weights or bool(torch.isfinite(torch.stack(torch._foreach_norm(weights))).all())
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of weights, baseline and optimizer state."""
+        """Copies of weights, averaged weights, baseline and optimizer state."""
         tensors = {f"ensemble.{name}": tensor for name, tensor in self.ensemble.state_dict().items()}
+        tensors |= {f"training.{name}": tensor for name, tensor in self._training.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this trainer must be new."""
-        ensemble, optimizer = _tensors(state, "ensemble."), _tensors(state, "optimizer.")
-        self.ensemble = Ensemble.from_state(
-            self.ensemble.spec,
-            ensemble,
-            hidden=self.ensemble.hidden,
-            members=self.ensemble.members,
-            dtype=self.ensemble.dtype,
-            device=self.ensemble.device,
-        )
-        for z in self.ensemble.elements:
+        self._training = self._restored(_tensors(state, "training."))
+        self.ensemble = self._restored(_tensors(state, "ensemble."))
+        self.ensemble.baseline = self._training.baseline
+        for z in self._training.elements:
             self._optimize(z)
-        self._optimizer.load_state_dict(optimizer)
+        self._optimizer.load_state_dict(_tensors(state, "optimizer."))
+
+    def _restored(self, state: Mapping[str, Tensor]) -> Ensemble:
+        like = self.ensemble
+        return Ensemble.from_state(
+            like.spec, state, hidden=like.hidden, members=like.members, dtype=like.dtype, device=like.device
+        )
 
     def _optimize(self, z: int) -> None:
-        named = self.ensemble.parameters[z]
+        named = self._training.parameters[z]
         weights = [name.startswith("weight_") for name in named]
         self._optimizer.add_group(
             z,

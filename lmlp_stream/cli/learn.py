@@ -37,7 +37,7 @@ def run_learner(config: Config, *, until_end: bool, as_json: bool) -> None:
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")],
     )
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     set_threads(config)
     metrics = Metrics(learner=config.name, version=version("lmlp-stream"))
     with stopping("this tick") as stopped, closing(open_log(config.log.url, client=config.name)) as log:

@@ -1,0 +1,66 @@
+"""The learning curve of a short stream in float64: a change that should change no result leaves it as it is.
+
+Source: our own past. Where a change is meant to change results, run this file as a module and paste what it prints.
+"""
+
+import pytest
+
+from lmlp_stream.config import parse_config
+from lmlp_stream.learning.learner import Learner
+from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
+
+CURVE = (
+    (0.17634757396541276, 10.827187921571419),
+    (0.07974944056377446, 3.0884609269559555),
+    (0.05065275779189091, 1.0676550862746124),
+    (0.029502545588026157, 0.5462999079586714),
+    (0.017661185508183557, 0.5849736930541279),
+    (0.030514743342455644, 0.46346795238038846),
+    (0.04760669253803713, 0.30237635629098125),
+    (0.017565273698677074, 0.13919734565680347),
+    (0.05813891891158659, 0.9081206753428507),
+)
+
+
+def curve() -> list[tuple[float, float]]:
+    """Energy and force loss of every fourth step, then energy and force RMSE of the window."""
+    tree = {
+        "seed": 7,
+        "symmetry": {"preset": "shifted", "cutoff": 4.0},
+        "potential": {"members": 2, "hidden": (8, 6), "device": "cpu", "dtype": "float64"},
+        "core": {
+            "learning_rate": 1e-3,
+            "step_sizes": (1e-6, 1e-3),
+            "etas": (0.7375, 1.2),
+            "betas": (0.7375, 0.8125, 250.0, 0.99),
+            "weight_decay": 0.1,
+            "score_history": 10,
+            "frozen": 0.05,
+        },
+        "learning": {
+            "steps_per_record": 1.5,
+            "batch_size": 6,
+            "fresh_share": 0.25,
+            "energy_weight": 10.0,
+            "force_weight": 1.0,
+            "averaged_steps": 100,
+        },
+        "rehearsal": {"capacity": 15, "holdout_share": 0.2},
+    }
+    learner = Learner(parse_config(tree, place="golden"))
+    losses = []
+    for shape in (WATER, METHANE, AMMONIA):
+        for first in (0, 6):
+            report = learner.process_tick([labelled(index, shape) for index in range(first, first + 6)])
+            losses += [(step.energy_loss, step.force_loss) for step in report.steps]
+    errors = learner.assess().prequential
+    return [*losses[::4], (errors.energy_rmse, errors.force_rmse)]
+
+
+def test_the_learning_curve_is_the_committed_one():
+    for found, expected in zip(curve(), CURVE, strict=True):
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+if __name__ == "__main__":
+    print(*curve(), sep=",\n")

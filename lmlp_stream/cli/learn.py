@@ -30,7 +30,7 @@ SHOWN_ARRIVALS = 100
 """Newest arrivals whose prequential error the progress line shows."""
 
 
-def run_learner(config: Config, *, until_end: bool, as_json: bool) -> None:
+def run_learner(config: Config, *, until_end: bool, as_json: bool, take_over: bool = False) -> None:
     """Learn, and print the balance: a table, or JSON."""
     logging.basicConfig(
         level=logging.INFO,
@@ -45,7 +45,9 @@ def run_learner(config: Config, *, until_end: bool, as_json: bool) -> None:
         logger.info("learner %s follows %s; metrics: %s", config.name, config.log.url, address)
         try:
             with _progress() as observe:
-                balance = serve(config, log, metrics, until_end=until_end, stopped=stopped, observe=observe)
+                balance = serve(
+                    config, log, metrics, until_end=until_end, stopped=stopped, observe=observe, take_over=take_over
+                )
         finally:
             close_metrics()
         if as_json:

@@ -38,6 +38,9 @@ def learn(
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop at the end of the log, with a last snapshot.")
     ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Fence off a learner of this name that hangs or sleeps.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Follow the log and learn; SIGTERM or Ctrl-C stops after the running tick, with a checkpoint.
@@ -46,7 +49,7 @@ def learn(
     """
     from lmlp_stream.cli.learn import run_learner
 
-    run_learner(configured(config, settings), until_end=until_end, as_json=as_json)
+    run_learner(configured(config, settings), until_end=until_end, as_json=as_json, take_over=take_over)
 
 
 def follow(

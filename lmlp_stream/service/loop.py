@@ -21,7 +21,7 @@ import numpy as np
 from lmlp_stream.broker.log import Log, Message, Partition
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import FIXED_SECTIONS, Config
-from lmlp_stream.errors import BrokerError, ConfigError
+from lmlp_stream.errors import BrokerError, ConfigError, DamagedStoreError
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.learning.trainer import StepReport
 from lmlp_stream.service.history import History
@@ -31,7 +31,7 @@ from lmlp_stream.service.reader import Reader, opened, ranges_of, start_position
 from lmlp_stream.service.refusals import Refusals
 from lmlp_stream.service.teller import Teller
 from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_folder, state_sha256
-from lmlp_stream.store.lock import sole_owner
+from lmlp_stream.store.lock import Hold, sole_owner
 from lmlp_stream.wire.journal import Tell, Tick
 from lmlp_stream.wire.limits import Limits
 
@@ -76,25 +76,34 @@ class Balance:
 
 
 def serve(
-    config: Config, log: Log, metrics: Metrics, *, until_end: bool, stopped: Callable[[], bool], observe: Observer
+    config: Config,
+    log: Log,
+    metrics: Metrics,
+    *,
+    until_end: bool,
+    stopped: Callable[[], bool],
+    observe: Observer,
+    take_over: bool = False,
 ) -> Balance:
     """Learn from the log until it ends (`until_end`) or `stopped` says so.
+
+    With `take_over` a learner of this name that still runs or sleeps is fenced off: it saves and tells nothing more.
 
     Raises:
         FencedError: Another learner of this name runs, or took over.
         ConfigError: The checkpoint was made with another configuration.
         BrokerError: The log cannot be reached, or no longer has what the journal names.
-        DamagedStoreError: Every checkpoint is damaged.
+        DamagedStoreError: Every checkpoint is damaged, or the last one cannot be written.
         DivergedError: A loss was not finite.
     """
     folder = checkpoints_folder(config)
     with ExitStack() as stack:
-        stack.enter_context(sole_owner(folder))
+        hold = stack.enter_context(sole_owner(folder, take_over=take_over))
         log.ensure(topic_specs(config.log, config.name))
         checkpoints = Checkpoints(folder, config.store.keep_checkpoints)
         restored = checkpoints.restore()
         history = stack.enter_context(closing(History(folder / "history.jsonl")))
-        conductor = _Conductor(config, log, metrics, checkpoints, restored, history, observe, stack)
+        conductor = _Conductor(config, log, metrics, hold, checkpoints, restored, history, observe, stack)
         return conductor.run(until_end=until_end, stopped=stopped)
 
 
@@ -106,6 +115,7 @@ class _Conductor:
         config: Config,
         log: Log,
         metrics: Metrics,
+        hold: Hold,
         checkpoints: Checkpoints,
         restored: Restored | None,
         history: History,
@@ -120,6 +130,7 @@ class _Conductor:
         self._config = config
         self._log = log
         self._metrics = metrics
+        self._hold = hold
         self._checkpoints = checkpoints
         self._history = history
         self._observe = observe
@@ -155,6 +166,7 @@ class _Conductor:
 
     def run(self, *, until_end: bool, stopped: Callable[[], bool]) -> Balance:
         """Replay what the journal decided, then decide and learn what comes."""
+        self._hold.confirm()
         entries = self._journal.claim()
         self._metrics.broker(up=True)
         for entry in entries:
@@ -201,16 +213,18 @@ class _Conductor:
         self._journal.done()
         cadence = self._config.service.snapshot_every
         if isinstance(entry, Tell) or self._learner.labels_learned // cadence > before // cadence:
-            self._journal.confirm()
-            self._teller.tell(self._learner, self._n_ticks)
+            self._teller.tell(self._learner, self._n_ticks, confirm=self._confirm)
         if time.monotonic() - self._saved_at > self._config.service.checkpoint_every_s:
-            self._keep()
+            self._keep_if_possible()
 
     def _learn(self, messages: list[Message]) -> None:
         arrived = opened(messages, self._limits)
+        if arrived.refused:
+            self._confirm()
         for message, rejection in arrived.refused:
             self._refusals.refuse(message, rejection)
             self._metrics.refused(rejection.reason)
+        self._refusals.flush()
         n_refused = len(arrived.refused)
         started = time.perf_counter()
         report = self._learner.process_tick(arrived.structures, observe=self._stepwatch())
@@ -265,10 +279,22 @@ class _Conductor:
         metrics.request_seen(requests.end - requests.begin - self._n_requests)
         self._n_requests = requests.end - requests.begin
 
+    def _keep_if_possible(self) -> None:
+        """Keep; where the disk is full, say so and try again later: what was learned is still here and in the log."""
+        try:
+            self._keep()
+        except DamagedStoreError as error:
+            self._saved_at = time.monotonic()
+            logger.warning("%s", error)
+
     def _keep(self) -> None:
-        """Flush dead letters, save, then commit."""
-        self._refusals.flush()
-        self._journal.confirm()
+        """Save, then commit; what was refused is in the log already.
+
+        Raises:
+            FencedError: Another learner has taken over.
+            DamagedStoreError: The disk is full or fails.
+        """
+        self._confirm()
         started = time.perf_counter()
         positions = self._reader.positions
         journal_offset, epoch = self._journal.place
@@ -292,11 +318,27 @@ class _Conductor:
             "code_version": version("lmlp-stream"),
             "created_at": time.time(),
         }
-        path = self._checkpoints.save(state, header)
+        try:
+            path = self._checkpoints.save(state, header, confirm=self._confirm)
+        except OSError as error:
+            self._confirm()
+            raise DamagedStoreError(
+                f"no checkpoint can be saved after {self._learner.labels_learned} labels: {error}; make room and start "
+                "again: the last checkpoint is whole and the log replays the rest"
+            ) from error
         self._log.commit(self._config.name, positions)
         self._saved_at = time.monotonic()
         self._saved = (str(path), state_sha256(state))
         self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=time.perf_counter() - started)
+
+    def _confirm(self) -> None:
+        """Return if this learner is still the one writer.
+
+        Raises:
+            FencedError: Another learner has taken over.
+        """
+        self._hold.confirm()
+        self._journal.confirm()
 
     def _balance(self) -> Balance:
         checkpoint, digest = self._saved or ("", "")

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -50,8 +50,14 @@ class Teller:
         """Whether the learner learned something since it was last examined for a snapshot."""
         return learner.labels_learned > self._labels_told
 
-    def tell(self, learner: Learner, journal_position: int) -> None:
-        """Examine the learner; store and announce a snapshot if it is admissible."""
+    def tell(self, learner: Learner, journal_position: int, *, confirm: Callable[[], None]) -> None:
+        """Examine the learner; store and announce a snapshot if it is admissible.
+
+        Args:
+            learner: The learner.
+            journal_position: Journal entries it has followed.
+            confirm: Raises where another learner has taken over; asked before the snapshot is announced.
+        """
         report = learner.assess()
         self._labels_told = learner.labels_learned
         self._metrics.prequential(**_figures(report.prequential))
@@ -73,7 +79,7 @@ class Teller:
         if report.admissible:
             learner.note_announced(report)
             try:
-                self._publish(learner, report, journal_position)
+                self._publish(learner, report, journal_position, confirm)
                 line["id"] = self.snapshot_id
             except OSError as error:
                 self._withhold(learner, line, [STORE], f"{self._config.store.url} cannot be written: {error}")
@@ -92,7 +98,9 @@ class Teller:
             self._metrics.snapshot_withheld(reason)
         logger.warning("the snapshot after %d labels is withheld: %s", learner.labels_learned, sentence)
 
-    def _publish(self, learner: Learner, report: EvaluationReport, journal_position: int) -> None:
+    def _publish(
+        self, learner: Learner, report: EvaluationReport, journal_position: int, confirm: Callable[[], None]
+    ) -> None:
         provenance = provenance_of(
             self._config,
             learner,
@@ -102,6 +110,7 @@ class Teller:
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         manifest = publish(learner.ensemble, provenance, self._config.store.url)
+        confirm()
         self._sink.send(self._config.log.snapshots, key=announcement_key(manifest), value=announce(manifest))
         self._sink.flush()
         self.snapshot_id = manifest.id

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +69,19 @@ class Checkpoints:
         self._folder = folder
         self._keep = keep
 
-    def save(self, state: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> Path:
+    def save(
+        self,
+        state: Mapping[str, np.ndarray],
+        header: Mapping[str, Any],
+        *,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> Path:
         """Folder of a new checkpoint, durable when this returns; the oldest ones are removed.
 
         Args:
             state: Arrays by name; any layout and byte order, of a dtype that safetensors knows.
             header: Plain JSON values; the names in `DIGESTS` are taken.
+            confirm: Asked when all is written, before it counts; what it raises leaves everything as it was.
 
         Raises:
             OSError: The disk is full or fails; earlier checkpoints are untouched and nothing is left behind.
@@ -87,6 +94,7 @@ class Checkpoints:
             _write_state(temporary / STATE_FILE, state)
             _write_header(temporary / HEADER_FILE, _sealed(header, state, temporary / STATE_FILE))
             sync_folder(temporary)
+            confirm()
             _rename(temporary, path)
         sync_folder(self._folder)
         for old in (*saved, path)[: -self._keep]:
@@ -227,7 +235,7 @@ def _file_sha256(path: Path) -> str:
 def _temporary_folder(folder: Path, name: str) -> Iterator[Path]:
     for left_by_a_crash in folder.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(left_by_a_crash, ignore_errors=True)
-    temporary = folder / f"{_TEMPORARY}{name}"
+    temporary = folder / f"{_TEMPORARY}{name}-{os.getpid()}"
     temporary.mkdir()
     try:
         yield temporary
@@ -252,6 +260,9 @@ def _write_header(path: Path, header: Mapping[str, Any]) -> None:
 
 
 def _rename(temporary: Path, path: Path) -> None:
-    if path.exists():
-        raise FencedError(f"{path} exists already: another learner writes here; stop one of the two")
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if not path.exists():
+            raise
+        raise FencedError(f"{path} exists already: another learner writes here; stop one of the two") from error

@@ -5,28 +5,84 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from lmlp_stream.errors import FencedError
 
 
+class Hold:
+    """A process's hold on a folder: the kernel's lock on the file that stands there under the name `lock`.
+
+    Args:
+        path: Where that file stands.
+        file: The file that this process locked.
+    """
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self._path = path
+        self._file = file
+
+    def confirm(self) -> None:
+        """Return if the locked file still stands there.
+
+        Raises:
+            FencedError: Another process put its own in the place.
+        """
+        if not _stands_at(self._path, self._file):
+            raise FencedError(
+                f"another learner has taken over {self._path.parent}; this one stops without saving or telling"
+            )
+
+
 @contextmanager
-def sole_owner(folder: Path) -> Iterator[None]:
+def sole_owner(folder: Path, *, take_over: bool = False) -> Iterator[Hold]:
     """Hold a folder for this process; the hold ends with the process, however it ends.
+
+    Args:
+        folder: Made if it is not there.
+        take_over: Put a lock of one's own in the place of another process's. A process that is suspended cannot be
+            asked to let go; it finds out by `Hold.confirm`.
 
     Raises:
         FencedError: Another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="ascii") as lock:
+    path = folder / "lock"
+    with _replaced(path) if take_over else _locked(path) as file:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield Hold(path, file)
+
+
+def _locked(path: Path) -> IO[str]:
+    while True:
+        file = path.open("a+", encoding="ascii")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            lock.seek(0)
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
             raise FencedError(
-                f"{folder} belongs to a running learner (process {lock.read().strip() or 'unknown'}); "
-                "stop it first, or give this one another `name`"
+                f"{path.parent} belongs to a running learner (process {owner}); stop it first, or give this one another"
+                " `name`; if it hangs or sleeps, `lmlp-stream learn --take-over` fences it off"
             ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+        if _stands_at(path, file):
+            return file
+        file.close()
+
+
+def _replaced(path: Path) -> IO[str]:
+    mine = path.with_name(f"lock-{os.getpid()}")
+    file = mine.open("w", encoding="ascii")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    mine.replace(path)
+    return file
+
+
+def _stands_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,255 @@
+"""One trial: an undisturbed learner, a learner that is killed all its life, and what differs between the two."""
+
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.chaos.arena import RECORDS_PER_TICK, Arena
+from tests.chaos.failpoints import ONLY_SQLITE, POINTS
+from tests.chaos.nursery import Ambush, Child
+from tests.chaos.stream import Stream, stream
+
+PATIENCE_S = 180.0
+RAGGED_WAIT_S = 0.02
+STEADY_WAIT_S = 3600.0
+DAMAGE_SHARE = 0.1
+EARLY_SHARE = 0.2
+LIFE_S = 0.4
+BIRTH_S = 0.15
+IDLE_TIMES = 40
+SAME = ("state_sha256", "labels_learned", "n_steps", "snapshot_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is asked of a trial.
+
+    Attributes:
+        url: Log of the learner that is killed; empty: an SQLite file.
+        labels: Different labels in the stream.
+        kills: SIGKILLs at least.
+        suspensions: SIGSTOPs after which another learner takes over.
+        partitions: Of the structures topic.
+        ragged: Ticks take what happens to be there; the undisturbed learner then follows the victim's journal.
+        seed: Of the stream, the learner and the plan.
+    """
+
+    url: str
+    labels: int
+    kills: int
+    suspensions: int
+    partitions: int
+    ragged: bool
+    seed: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened, and what should not have."""
+
+    log: str
+    labels: int
+    records: int
+    kills: int = 0
+    kills_by_place: Counter[str] = field(default_factory=Counter)
+    suspensions: int = 0
+    suspensions_by_place: Counter[str] = field(default_factory=Counter)
+    damaged_checkpoints: int = 0
+    broker_kills: int = 0
+    ticks: int = 0
+    ticks_learned: int = 0
+    state_sha256: str = ""
+    mismatches: list[str] = field(default_factory=list)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+    def named(self) -> dict[str, Any]:
+        places = {"kills_by_place": dict(self.kills_by_place), "suspensions_by_place": dict(self.suspensions_by_place)}
+        return {**asdict(self), **places, "n_mismatches": len(self.mismatches)}
+
+
+class Trial:
+    """A victim and its fate."""
+
+    def __init__(self, plan: Plan, folder: Path, break_broker: Callable[[], None] | None = None) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._random = Random(plan.seed)
+        self._stream: Stream = stream(plan.labels, plan.seed)
+        self._fed = 0
+        self._damaged_at = 0
+        self._break_broker = break_broker
+        self._victim = self._arena("victim", plan.url, RAGGED_WAIT_S if plan.ragged else STEADY_WAIT_S)
+        kind = (plan.url.partition(":")[0] or "sqlite") + (" ragged" if plan.ragged else "")
+        self.report = Report(log=kind, labels=plan.labels, records=len(self._stream.records))
+
+    def run(self, *, broker_kills: int = 0) -> Report:
+        """Play the trial through."""
+        began = time.monotonic()
+        fates = ["kill"] * self._plan.kills + ["suspend"] * self._plan.suspensions + ["break"] * broker_kills
+        self._random.shuffle(fates)
+        points = self._points()
+        for number, fate in enumerate(fates):
+            self._feed_up_to(len(self._stream.records) * (number + 1) // (len(fates) + 1))
+            if fate == "kill":
+                self._kill_one(points[number % len(points)] if self._random.random() < 0.6 else "")
+            elif fate == "suspend":
+                self._suspend_one(points[number % len(points)] if self._random.random() < 0.7 else "")
+            else:
+                self._outlive_the_broker()
+            self._damage_sometimes()
+        self._feed_up_to(len(self._stream.records))
+        ended = self._victim.learn_to_the_end(timeout_s=PATIENCE_S)
+        self._compare(ended)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        self.report.cpu_s = round(sum(each.ru_utime + each.ru_stime for each in used), 1)
+        self.report.wall_s = round(time.monotonic() - began, 1)
+        return self.report
+
+    def _arena(self, name: str, url: str, tick_wait_s: float, like: Arena | None = None) -> Arena:
+        return Arena(
+            self._folder / name,
+            url=url,
+            prefix=like.config.log.prefix if like else f"chaos{self._plan.seed}-{time.time_ns() % 10**9}",
+            partitions=self._plan.partitions,
+            tick_wait_s=tick_wait_s,
+            seed=self._plan.seed,
+        )
+
+    def _points(self) -> list[str]:
+        points = [point for point in POINTS if not (self._plan.url and point in ONLY_SQLITE)]
+        self._random.shuffle(points)
+        return points
+
+    def _feed_up_to(self, end: int) -> None:
+        if end > self._fed:
+            self._victim.feed(self._stream.records[self._fed : end])
+            self._fed = end
+
+    def _kill_one(self, point: str) -> None:
+        """A learner that is killed at a failpoint, or at any time."""
+        ambush = Ambush(point, self._random.randint(1, 4)) if point else None
+        child = self._victim.learner(ambush=ambush)
+        place = point
+        if ambush is None:
+            early = self._random.random() < EARLY_SHARE
+            place = "birth" if early else "any time"
+            self._let_live(child, early=early)
+        elif not self._until(child, self._ended(child), self._idle):
+            place = "idle"
+        self._end(child, place)
+
+    def _end(self, child: Child, place: str) -> None:
+        child.kill()
+        if child.status == -signal.SIGKILL:
+            self.report.kills += 1
+            self.report.kills_by_place[place] += 1
+        else:
+            self.report.mismatches.append(f"a learner ended by itself ({child.status}): {child.said.read_text()}")
+
+    def _let_live(self, child: Child, *, early: bool) -> None:
+        if early:
+            time.sleep(self._random.uniform(0.0, BIRTH_S))
+            return
+        size = self._victim.history.stat().st_size if self._victim.history.exists() else 0
+        history = self._victim.history
+        if self._until(child, lambda: history.exists() and history.stat().st_size > size, self._idle):
+            time.sleep(self._random.uniform(0.0, LIFE_S))
+
+    def _idle(self) -> bool:
+        return self._victim.idle(self._fed)
+
+    def _until(self, child: Child, reached: Callable[[], bool], idle: Callable[[], bool]) -> bool:
+        """Whether the condition was met before there was nothing to do for a while."""
+        deadline = time.monotonic() + PATIENCE_S
+        n_times = 0
+        while not reached():
+            n_times = n_times + 1 if idle() else 0
+            if n_times > IDLE_TIMES:
+                return False
+            if time.monotonic() > deadline:
+                self.report.mismatches.append(f"a learner did nothing for {PATIENCE_S} s: {child.said.read_text()}")
+                return False
+            time.sleep(0.01)
+        return True
+
+    @staticmethod
+    def _ended(child: Child) -> Callable[[], bool]:
+        return lambda: not child.alive() or child.stopped()
+
+    def _suspend_one(self, point: str) -> None:
+        """A learner that is suspended while another takes over: when it wakes it is fenced."""
+        point = "" if point in ONLY_SQLITE else point
+        ambush = Ambush(point, self._random.randint(1, 4), signal.SIGSTOP) if point else None
+        sleeper = self._victim.learner(ambush=ambush)
+        place = point or "any time"
+        if ambush is None:
+            self._let_live(sleeper, early=False)
+        elif not self._until(sleeper, self._ended(sleeper), self._idle):
+            place = "idle"
+        sleeper.send(signal.SIGSTOP)
+        self._feed_up_to(min(len(self._stream.records), self._fed + 2 * RECORDS_PER_TICK))
+        successor = self._victim.learner("--take-over")
+        self._let_live(successor, early=False)
+        self._end(successor, "after a takeover")
+        before = self._victim.possessions()
+        sleeper.send(signal.SIGCONT)
+        status = sleeper.wait(PATIENCE_S)
+        self.report.suspensions += 1
+        self.report.suspensions_by_place[place] += 1
+        said = sleeper.said.read_text()
+        if status != 5 or "taken over" not in said:
+            self.report.mismatches.append(f"a fenced learner (asleep at {place}) ended with {status}: {said}")
+        if self._victim.possessions() - before:
+            self.report.mismatches.append(f"a fenced learner (asleep at {place}) wrote something")
+
+    def _outlive_the_broker(self) -> None:
+        assert self._break_broker is not None
+        child = self._victim.learner()
+        self._let_live(child, early=False)
+        self._break_broker()
+        self.report.broker_kills += 1
+        self._until(child, self._ended(child), self._idle)
+        self._end(child, "after a broken broker")
+
+    def _damage_sometimes(self) -> None:
+        saved = self._victim.checkpoints
+        newest = int(saved[-1].name) if saved else 0
+        if len(saved) >= 3 and newest >= self._damaged_at + 2 and self._random.random() < DAMAGE_SHARE:
+            self._victim.damage(self._random.getrandbits(32))
+            self._damaged_at = newest
+            self.report.damaged_checkpoints += 1
+
+    def _compare(self, ended: dict[str, Any]) -> None:
+        """Note everything in which the victim differs from a learner that nobody disturbed."""
+        if self._plan.ragged:
+            calm = self._arena("calm", self._victim.config.log.url, RAGGED_WAIT_S, like=self._victim)
+        else:
+            calm = self._arena("calm", "", STEADY_WAIT_S)
+            calm.feed(self._stream.records)
+        undisturbed = calm.learn_to_the_end(timeout_s=PATIENCE_S)
+        report = self.report
+        report.state_sha256 = undisturbed["state_sha256"]
+        for name in SAME:
+            if ended[name] != undisturbed[name]:
+                report.mismatches.append(f"{name} is {ended[name]}, undisturbed {undisturbed[name]}")
+        seen, expected = self._victim.look(), calm.look()
+        if seen["announced"] != expected["announced"]:
+            report.mismatches.append(f"announced {seen['announced']}, undisturbed {expected['announced']}")
+        if len(seen["refused"]) != len(self._stream.damaged) or seen["refused"] != expected["refused"]:
+            report.mismatches.append(f"{len(seen['refused'])} dead letters of {len(self._stream.damaged)}")
+        accepted = undisturbed["n_learned"] + undisturbed["n_held_out"]
+        if accepted != self._stream.n_labels:
+            report.mismatches.append(f"{accepted} labels of {self._stream.n_labels} were accepted")
+        report.ticks = _n_ticks(calm)
+        report.ticks_learned = _n_ticks(self._victim)
+
+
+def _n_ticks(arena: Arena) -> int:
+    return sum(line.startswith('{"kind": "tick"') for line in arena.history.read_text().splitlines())

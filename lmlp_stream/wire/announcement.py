@@ -38,7 +38,8 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
     },
 )
 
-_NOT_HASHED = ("id", "weights_uri", "code_version", "created_at")
+NOT_HASHED = ("id", "weights_uri", "code_version", "created_at")
+"""Fields of a manifest that its content id does not cover."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ class SnapshotManifest:
         Raises:
             ValueError: A number is not finite.
         """
-        tree = {name: value for name, value in self._plain().items() if name not in _NOT_HASHED}
+        tree = {name: value for name, value in self._plain().items() if name not in NOT_HASHED}
         canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

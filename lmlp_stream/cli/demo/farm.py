@@ -14,6 +14,7 @@ from ase.io import write
 
 from lmlp_stream.cli.demo.children import Stopped
 from lmlp_stream.cli.demo.molecules import Segment, farm_domains, segments
+from lmlp_stream.cli.demo.settings import LARGEST_FORCE
 from lmlp_stream.config import load_config
 from lmlp_stream.farm.publisher import Publisher
 
@@ -71,7 +72,8 @@ def walk(domain: str, worker: int, generator: np.random.Generator, test_file: Pa
             keep_for_test(segment, group, test_file)
             continue
         for atoms in segment.frames:
-            yield domain, group, atoms
+            if np.abs(atoms.get_forces()).max() < LARGEST_FORCE:
+                yield domain, group, atoms
 
 
 def keep_for_test(segment: Segment, group: str, test_file: Path) -> None:

@@ -9,6 +9,8 @@ from lmlp_stream.errors import UsageError
 DEFAULT_FOLDER = "lmlp-demo"
 FARM_WORKERS = 2
 LEVEL_OF_THEORY = "GFN2-xTB"
+LARGEST_FORCE = 15.0
+"""Labels with a larger force component are of no use here and refused, eV/Å: thermal structures stay below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ url = "{settings.store}"
 [wire]
 level_of_theory = "{LEVEL_OF_THEORY}"
 min_distance = 0.6
-max_force = 50.0
+max_force = {LARGEST_FORCE}
 
 [potential]
 members = 4

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms, units
+from ase.data import covalent_radii
 from ase.io import write
 from ase.md.langevin import Langevin
 
@@ -24,25 +25,25 @@ from lmlp_stream.cli.demo.molecules import SIMULATED, thermalize
 from lmlp_stream.config import load_config
 from lmlp_stream.simulate.calculator import LmlpCalculator
 
-TEMPERATURE = 350.0
+TEMPERATURE = 300.0
 """Of the thermostat, K."""
 TIMESTEP = 1.0
 """fs."""
-STEPS_PER_BURST = 10
+STEPS_PER_BURST = 5
 """Steps between two looks at the complex, frames of the trajectory and possible changes of the snapshot."""
 STEPS_PER_TRAJECTORY = 400
 """After so many steps the next trajectory begins, so that every snapshot meets reactants and barrier."""
-PAUSE_S = 0.25
+PAUSE_S = 0.15
 """Rest after a burst: the learner needs the processor more."""
 PATIENCE_S = 240.0
 """Longest wait for the first snapshot."""
 
-HOTTEST = 2500.0
+HOTTEST = 1200.0
 """Instantaneous temperature above which a trajectory is given up, K."""
 FARTHEST = 6.0
 """Distance of any atom from carbon above which it is, Å."""
-CLOSEST = 0.7
-"""Distance of any two atoms below which it is, Å."""
+CLOSEST = 0.75
+"""Distance of two atoms below which it is, in sums of their covalent radii."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +133,8 @@ def broken(atoms: Atoms) -> str:
     temperature = atoms.get_temperature()
     if distances[0].max() > FARTHEST:
         return f"an atom is {distances[0].max():.1f} Å from carbon"
-    if distances[np.triu_indices(len(atoms), 1)].min() < CLOSEST:
+    radii = covalent_radii[atoms.numbers]
+    if (distances < CLOSEST * (radii[:, None] + radii)).sum() > len(atoms):
         return "two atoms overlap"
     if temperature > HOTTEST:
         return f"temperature is {temperature:.0f} K"

@@ -16,12 +16,12 @@ def register(app: typer.Typer) -> None:
 def demo(
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="An empty or new folder for everything.", show_default="./lmlp-demo"),
+        typer.Option(metavar="DIR", help="An empty or new folder for everything.", show_default="lmlp-demo"),
     ] = None,
-    labels: Annotated[int, typer.Option(min=1, help="Labels that the farm computes.")] = 700,
+    labels: Annotated[int, typer.Option(min=1, help="Labels that the farm computes.")] = 640,
     seconds: Annotated[
         float, typer.Option(min=1.0, help="Time they are spread over, s; start and end come on top.")
-    ] = 110.0,
+    ] = 100.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of geometries, velocities and networks.")] = 1,
     plain: Annotated[bool, typer.Option("--plain", help="A line every ten seconds instead of the live view.")] = False,
     as_json: AsJson = False,

@@ -9,6 +9,7 @@ from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.evaluate import labelled_structures
+from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.report.figures import TestFigures
 from lmlp_stream.config import Config
 from lmlp_stream.errors import UsageError
@@ -24,6 +25,7 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> 
         UsageError: The file cannot be read, lacks labels, or has no structure whose elements the snapshot knows.
         DamagedStoreError: The snapshot is damaged.
     """
+    set_threads(config)
     manifest, ensemble = load(manifest)
     functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
     structures = [s for s in labelled_structures(test) if ensemble.covers(s.atomic_numbers)]

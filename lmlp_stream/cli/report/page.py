@@ -42,7 +42,7 @@ def _header(figures: ReportFigures) -> str:
             f"{len(history.announced)}",
             f"snapshots announced, {len(history.snapshots) - len(history.announced)} withheld",
         ),
-        (f"{len(history.answers)} <small>of {len(figures.requests)}</small>", "label requests answered and learned"),
+        (f"{len(history.answers)} <small>of {len(figures.requests)}</small>", "label requests answered"),
     ]
     if figures.test:
         tiles.append((f"{1000 * figures.test.energy_rmse:.1f} <small>meV/atom</small>", "energy RMSE on the test file"))

@@ -1,7 +1,9 @@
 """The report's plots: learning curve, parity, calibration and timeline."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from math import erf, sqrt
+from math import ceil, erf, sqrt
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -11,36 +13,32 @@ from lmlp_stream.cli.report.history import Arrival, History, energy_rmse, force_
 from lmlp_stream.cli.report.svg import Plot, Scale, fitted
 
 MAX_DOTS = 2500
+"""Most dots of one kind in a plot; of more, evenly spaced ones are shown."""
 WINDOW_LABELS = 20
+
+T = TypeVar("T")
 
 
 def force_curve(history: History) -> str:
     """Prequential force error over the stream, with the hold-out errors of the announced snapshots."""
-    held_out = [
-        (float(line.labels_learned), line.errors["force_rmse_ev_per_angstrom"])
-        for line in history.announced
-        if "force_rmse_ev_per_angstrom" in line.errors
-    ]
-    return _curve(history, force_rmse, held_out, "force RMSE, eV/Å", 1.0)
+    return _curve(history, force_rmse, "force_rmse_ev_per_angstrom", "force RMSE, eV/Å", 1.0)
 
 
 def energy_curve(history: History) -> str:
     """Prequential energy error per atom over the stream, with the hold-out errors of the announced snapshots."""
-    held_out = [
-        (float(line.labels_learned), 1000.0 * line.errors["energy_rmse_ev_per_atom"])
-        for line in history.announced
-        if "energy_rmse_ev_per_atom" in line.errors
-    ]
-    return _curve(history, energy_rmse, held_out, "energy RMSE, meV/atom", 1000.0)
+    return _curve(history, energy_rmse, "energy_rmse_ev_per_atom", "energy RMSE, meV/atom", 1000.0)
 
 
 def _curve(
     history: History,
     measure: Callable[[Sequence[Arrival]], float | None],
-    held_out: list[tuple[float, float]],
+    error_name: str,
     label: str,
     unit: float,
 ) -> str:
+    times = [arrival.time for arrival in history.arrivals]
+    told = thinned([(float(bisect_right(times, line.time)), line) for line in history.announced])
+    held_out = [(place, line.errors[error_name] * unit) for place, line in told if error_name in line.errors]
     parts = windows(history.arrivals, max(8, min(60, len(history.arrivals) // WINDOW_LABELS)))
     line = _window_points(parts, measure, unit)
     single = [
@@ -48,13 +46,13 @@ def _curve(
         for arrival in history.arrivals
         if (error := measure([arrival])) is not None and error > 0.0
     ]
-    shown = single[:: max(1, len(single) // MAX_DOTS)]
+    shown = thinned(single)
     low_high = np.quantile([y for _, y in shown], [0.03, 0.995]).tolist() if shown else []
     x = Scale(0.0, max(float(len(history.arrivals)), 1.0), "labels in the order of their arrival")
     y = fitted([*low_high, *(value for _, value in line + held_out)], label, logarithmic=True)
     plot = Plot(x, y, f"Prequential {label} over the stream")
-    for snapshot in history.announced:
-        plot.rule(float(snapshot.labels_learned), "snapshot", title=f"snapshot after {snapshot.labels_learned} labels")
+    for place, snapshot in told:
+        plot.rule(place, "snapshot", title=f"snapshot after {snapshot.labels_learned} labels")
     plot.dots(shown, "faint", radius=1.5)
     plot.line(line, "first")
     plot.dots(held_out, "second", radius=3.6, titles=[f"hold-out {value:.3g}" for _, value in held_out])
@@ -94,8 +92,7 @@ def _parity(reference: Float[np.ndarray, "F"], predicted: Float[np.ndarray, "F"]
         height=420.0,
     )
     plot.line([(scale.low, scale.low), (scale.high, scale.high)], "diagonal")
-    every = max(1, len(reference) // MAX_DOTS)
-    plot.dots(zip(reference[::every].tolist(), predicted[::every].tolist(), strict=True), "cloud", radius=radius)
+    plot.dots(thinned(list(zip(reference.tolist(), predicted.tolist(), strict=True))), "cloud", radius=radius)
     return plot.render()
 
 
@@ -154,16 +151,21 @@ def timeline(history: History, requests: Sequence[RequestMark]) -> str:
     def place(time: float, lane: str) -> tuple[float, float]:
         return (time - begin) / unit, lanes[lane]
 
-    for tick in history.ticks:
+    for tick in thinned(history.ticks):
         plot.dots([place(tick.time, "labels")], "cloud", radius=1.5 + 0.45 * sqrt(tick.n_new))
-    for line in history.snapshots:
+    for line in thinned(history.snapshots):
         title = f"{line.labels_learned} labels: " + ("announced" if line.announced else ", ".join(line.reasons))
         plot.dots([place(line.time, "snapshots")], "second" if line.announced else "hollow", radius=5.0, titles=[title])
     plot.dots(
-        [place(mark.time, "requests") for mark in requests],
+        [place(mark.time, "requests") for mark in thinned(requests)],
         "third",
-        titles=[f"{mark.requester}: {mark.uncertainty:.2f} eV/Å" for mark in requests],
+        titles=[f"{mark.requester}: {mark.uncertainty:.2f} eV/Å" for mark in thinned(requests)],
     )
-    plot.dots([place(arrival.time, "answers") for arrival in history.answers], "first")
+    plot.dots([place(arrival.time, "answers") for arrival in thinned(history.answers)], "first")
     plot.dots([place(time, "repeated") for time in history.restarts], "warn", radius=4.0)
     return plot.render(y_labels=[(level, lane) for lane, level in lanes.items()])
+
+
+def thinned(items: Sequence[T]) -> Sequence[T]:
+    """At most `MAX_DOTS` of the items, evenly spaced and in order."""
+    return items[:: max(1, ceil(len(items) / MAX_DOTS))]

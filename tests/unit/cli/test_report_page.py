@@ -9,7 +9,7 @@ import pytest
 from lmlp_stream.cli.report.figures import ReportFigures, RequestMark, TestFigures
 from lmlp_stream.cli.report.history import Arrival, History, SnapshotLine, Tick
 from lmlp_stream.cli.report.page import render
-from lmlp_stream.cli.report.plots import binned_errors, promised_levels
+from lmlp_stream.cli.report.plots import MAX_DOTS, binned_errors, promised_levels, thinned
 
 
 class Tags(HTMLParser):
@@ -154,3 +154,12 @@ def test_errors_by_domain_are_those_of_its_structures_and_components(figures: Re
     assert by_domain["a"][0] == pytest.approx(0.01 / 2**0.5)
     errors = (test.predicted_forces - test.forces)[36:]
     assert by_domain["b"][1] == pytest.approx(float(np.sqrt(np.mean(errors**2))))
+
+
+@pytest.mark.parametrize("n_items", [0, 7, MAX_DOTS, MAX_DOTS + 1, 10 * MAX_DOTS + 3])
+def test_a_long_stream_is_thinned_to_a_page_of_dots(n_items: int):
+    shown = thinned(range(n_items))
+
+    assert len(shown) <= MAX_DOTS
+    assert list(shown) == sorted(shown)
+    assert len(shown) >= min(n_items, MAX_DOTS // 2)

@@ -201,8 +201,8 @@ def next_commands(settings: DemoSettings) -> list[tuple[str, str]]:
     return [
         (f"lmlp-stream evaluate latest {test} --config {config}", "errors on structures that were never learned"),
         (f"lmlp-stream follow {config} --once", "the snapshots that were announced"),
-        (f"lmlp-stream feed {config} {test}", "publish more labels, here those of the test file"),
-        (f"lmlp-stream learn {config}", "go on learning; Ctrl-C ends it"),
+        (f"lmlp-stream learn {config}", "go on learning what farms publish there; Ctrl-C ends it"),
+        (f"lmlp-stream report {config} --test {test}", "the report once more"),
     ]
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from lmlp_stream.broker.kafka.settings import security
+from lmlp_stream.broker.kafka.settings import PASSWORD, USERNAME, security
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.memory import MemoryLog
 from lmlp_stream.broker.sqlite import SqliteLog
@@ -54,6 +54,10 @@ def kafka_servers(rest: str) -> tuple[str, ...]:
     Raises:
         ConfigError: One of them is not an address.
     """
+    if "@" in rest:
+        raise ConfigError(
+            f"log.url = 'kafka://...' holds an @; a login never stands in a URL: set {USERNAME} and {PASSWORD}"
+        )
     servers = tuple(rest.removeprefix("//").rstrip("/").split(","))
     for server in servers:
         if not rest.startswith("//") or not _SERVER.fullmatch(server):

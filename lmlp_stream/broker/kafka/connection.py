@@ -1,16 +1,20 @@
 """What the log, its sources and its sinks share: settings, the administrative client and plain words for errors."""
 
-import re
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    AuthorizationError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    UnknownTopicOrPartitionError,
+)
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 
-from lmlp_stream.broker.kafka.settings import Settings
+from lmlp_stream.broker.kafka.knock import await_broker
+from lmlp_stream.broker.kafka.settings import USERNAME, Settings
 from lmlp_stream.broker.log import Bounds, Partition, missing_partition
 from lmlp_stream.errors import BrokerError
 
@@ -18,7 +22,6 @@ CONNECT_S = 10.0
 REQUEST_S = 15.0
 RETRY_S = 0.2
 _REMEDY = "is a broker running there? deploy/kafka/start starts one"
-_HAS_PORT = re.compile(r":\d+$")
 
 
 class Connection:
@@ -29,7 +32,7 @@ class Connection:
         admin: Asks and creates; may be used by several threads.
 
     Raises:
-        BrokerError: No broker answers.
+        BrokerError: No broker answers, or it does not let this client in.
     """
 
     def __init__(self, servers: tuple[str, ...], *, client: str, security: Settings) -> None:
@@ -42,7 +45,7 @@ class Connection:
             "reconnect_backoff_max_ms": 1000,
             **security,
         }
-        _await_broker(servers)
+        await_broker(servers, security, CONNECT_S)
         with self.plainly("connect"):
             self.admin = KafkaAdminClient(**self.settings)
 
@@ -71,27 +74,17 @@ class Connection:
         try:
             yield
         except KafkaError as error:
-            unreachable = isinstance(error, KafkaConnectionError | KafkaTimeoutError)
-            remedy = _REMEDY if unreachable else "the broker's own log says more"
-            raise BrokerError(f"Kafka at {self._servers} did not {deed}: {error}: {remedy}") from error
+            raise BrokerError(f"Kafka at {self._servers} did not {deed}: {error}: {self._remedy(error)}") from error
+
+    def _remedy(self, error: KafkaError) -> str:
+        if isinstance(error, AuthorizationError):
+            user = self.settings.get("sasl_plain_username", "without a login")
+            return f"the user {user} ({USERNAME}) was not granted that; deploy/kafka/grant.py grants it"
+        if isinstance(error, KafkaConnectionError | KafkaTimeoutError):
+            return _REMEDY
+        return "the broker's own log says more"
 
 
 def address(partition: Partition) -> TopicPartition:
     """kafka-python's name of a partition."""
     return TopicPartition(partition.topic, partition.index)
-
-
-def _await_broker(servers: tuple[str, ...]) -> None:
-    """Return when one of the brokers takes a connection: a client that meets none leaves its thread behind."""
-    deadline = time.monotonic() + CONNECT_S
-    while True:
-        for server in servers:
-            host, _, port = server.rpartition(":") if _HAS_PORT.search(server) else (server, "", "9092")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    raise BrokerError(f"Kafka at {','.join(servers)} does not answer: {error}: {_REMEDY}") from error
-            else:
-                return
-        time.sleep(RETRY_S)

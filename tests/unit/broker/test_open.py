@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_kafka_url_names_its_brokers(rest: str, servers: tuple[str, ...]) -> N
     assert kafka_servers(rest) == servers
 
 
-@pytest.mark.parametrize("rest", ["", "//", "localhost:9092", "//a:9092,,b:9092", "//a:port", "//user@a:9092"])
+@pytest.mark.parametrize("rest", ["", "//", "localhost:9092", "//a:9092,,b:9092", "//a:port", "//a b:9092"])
 def test_a_kafka_url_with_something_else_is_refused(rest: str) -> None:
     with pytest.raises(ConfigError, match=r"write kafka://HOST:PORT"):
         kafka_servers(rest)
@@ -73,18 +74,57 @@ def test_a_kafka_that_is_not_there_is_a_broker_error_with_a_remedy(monkeypatch: 
         open_log("kafka://127.0.0.1:1", client="a")
 
 
-def test_secrets_of_kafka_come_from_the_environment() -> None:
+LOGIN = {"LMLP_KAFKA_SASL_USERNAME": "farm", "LMLP_KAFKA_SASL_PASSWORD": "Ruritania"}
+
+
+def test_a_login_to_kafka_comes_from_the_environment() -> None:
     assert security({}) == {}
-    assert security({"LMLP_KAFKA_TLS_CA": "ca.pem"}) == {"ssl_cafile": "ca.pem", "security_protocol": "SSL"}
-    login = {"LMLP_KAFKA_SASL_USERNAME": "farm", "LMLP_KAFKA_SASL_PASSWORD": "secret"}
     expected = {
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "farm",
-        "sasl_plain_password": "secret",
+        "sasl_plain_password": "Ruritania",
         "security_protocol": "SASL_PLAINTEXT",
     }
-    assert security(login) == expected
-    assert security(login | {"LMLP_KAFKA_TLS_CA": "ca.pem"})["security_protocol"] == "SASL_SSL"
+    assert security(LOGIN) == expected
+    assert security(LOGIN | {"LMLP_KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"})["sasl_mechanism"] == "SCRAM-SHA-256"
+
+
+def test_an_authority_makes_it_tls(tmp_path: Path) -> None:
+    authority = str(tmp_path / "ca.pem")
+    subprocess.run(
+        f"openssl req -x509 -newkey ed25519 -nodes -subj /CN=a -keyout /dev/null -out {authority}".split(),
+        check=True,
+        capture_output=True,
+    )
+    tls = {"LMLP_KAFKA_TLS_CA": authority}
+    assert security(tls) == {"ssl_cafile": authority, "security_protocol": "SSL"}
+    assert security(LOGIN | tls)["security_protocol"] == "SASL_SSL"
+
+
+def test_settings_do_not_show_the_password_when_they_are_printed() -> None:
+    assert "Ruritania" not in repr(security(LOGIN))
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"LMLP_KAFKA_SASL_USERNAME": "farm"}, "no LMLP_KAFKA_SASL_PASSWORD"),
+        ({"LMLP_KAFKA_SASL_PASSWORD": "Ruritania"}, "no LMLP_KAFKA_SASL_USERNAME"),
+        (LOGIN | {"LMLP_KAFKA_SASL_MECHANISM": "PLAIN"}, "'PLAIN' is none of SCRAM"),
+        ({"LMLP_KAFKA_TLS_CA": "/nowhere/ca.pem"}, r"'/nowhere/ca\.pem' cannot be used: No such file"),
+        ({"LMLP_KAFKA_TLS_CA": __file__}, "name a PEM file"),
+    ],
+)
+def test_half_a_login_is_a_configuration_error_without_the_secret(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        security(environ)
+    assert "Ruritania" not in str(caught.value)
+
+
+def test_a_login_in_a_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="a login never stands in a URL") as caught:
+        open_log("kafka://farm:Ruritania@broker:9092", client="a")
+    assert "Ruritania" not in str(caught.value)
 
 
 def test_kafka_topics_are_kept_for_ever_or_compacted() -> None:

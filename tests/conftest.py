@@ -18,16 +18,18 @@ KAFKA_START_S = 240.0
 class KafkaBroker:
     """A real Apache Kafka process on loopback, started by `deploy/kafka/start`."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *arguments: str, **environment: str) -> None:
         self.data = data
-        self.port = free_port_pair()
+        self.port = free_ports()
+        self._arguments = arguments
+        self._environment = environment
         self.url = f"kafka://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        command = [str(START_KAFKA), "--data", str(self.data), "--port", str(self.port)]
-        environment = {"KAFKA_HEAP_OPTS": "-Xms64m -Xmx256m", **os.environ}
+        command = [str(START_KAFKA), "--data", str(self.data), "--port", str(self.port), *self._arguments]
+        environment = {"KAFKA_HEAP_OPTS": "-Xms64m -Xmx256m", **os.environ, **self._environment}
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, env=environment
@@ -60,21 +62,22 @@ class KafkaBroker:
             self._process = None
 
 
-def free_port_pair() -> int:
-    """A port that is free now, and so is the next one."""
+def free_ports() -> int:
+    """A port that is free now, and so are the next two."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             try:
                 second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
             except (OSError, OverflowError):
                 continue
             return port
 
 
 @pytest.fixture(scope="session")
-def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], KafkaBroker]]:
+def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., KafkaBroker]]:
     """Makes brokers that are not started yet; where Java or Maven is missing the test skips, or fails if CI=true."""
     missing = [program for program in ("java", "mvn") if shutil.which(program) is None]
     if missing:
@@ -82,8 +85,8 @@ def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
         verdict(f"a real Kafka needs {' and '.join(missing)}: apt install openjdk-17-jre-headless maven")
     brokers: list[KafkaBroker] = []
 
-    def new() -> KafkaBroker:
-        brokers.append(KafkaBroker(tmp_path_factory.mktemp("kafka")))
+    def new(*arguments: str, **environment: str) -> KafkaBroker:
+        brokers.append(KafkaBroker(tmp_path_factory.mktemp("kafka"), *arguments, **environment))
         return brokers[-1]
 
     yield new

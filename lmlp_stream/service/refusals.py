@@ -1,9 +1,12 @@
 """Refused records become dead letters, each once, whatever dies."""
 
 import time
+from collections.abc import Iterator
+from contextlib import closing
 
 from lmlp_stream.broker.log import Log, Message, Partition
 from lmlp_stream.config import Config
+from lmlp_stream.errors import BrokerError
 from lmlp_stream.wire.dead_letter import DeadLetter, dead_letter_headers, encode_dead_letter
 from lmlp_stream.wire.rejection import Rejection
 
@@ -30,7 +33,8 @@ class Refusals:
         self._sink = log.sink()
         self._partition = Partition(self._topic, 0)
         begin = log.bounds(self._partition).begin
-        self._written = self._addresses(begin if position is None else max(position, begin))
+        start = begin if position is None else max(position, begin)
+        self._written = {letter.key for letter in written_letters(log, self._topic, config.name, start)}
 
     @property
     def position(self) -> int:
@@ -39,9 +43,6 @@ class Refusals:
 
     def refuse(self, message: Message, rejection: Rejection) -> None:
         """Write the dead letter of a message, unless an earlier run of this learner did."""
-        address = _address(message.partition.topic, message.partition.index, message.offset)
-        if address in self._written:
-            return
         letter = DeadLetter(
             reason=rejection.reason,
             detail=rejection.detail,
@@ -52,6 +53,9 @@ class Refusals:
             key=message.key,
             value=message.value,
         )
+        address = letter.address.encode()
+        if address in self._written:
+            return
         headers = (*dead_letter_headers(letter), (LEARNER_HEADER, self._name))
         self._sink.send(self._topic, key=address, value=encode_dead_letter(letter), headers=headers)
 
@@ -63,19 +67,22 @@ class Refusals:
         """Release the connection."""
         self._sink.close()
 
-    def _addresses(self, begin: int) -> set[bytes]:
-        end = self._log.bounds(self._partition).end
-        written: set[bytes] = set()
-        source = self._log.source({self._partition: begin})
+
+def written_letters(log: Log, topic: str, learner: str, begin: int) -> Iterator[Message]:
+    """The dead letters of one learner from an offset to where the topic ends now; their key is the address.
+
+    Raises:
+        BrokerError: The log does not hand out what it holds.
+    """
+    partition = Partition(topic, 0)
+    end = log.bounds(partition).end
+    with closing(log.source({partition: begin})) as source:
         deadline = time.monotonic() + READ_TIMEOUT_S
-        while begin < end and time.monotonic() < deadline:
+        while begin < end:
             for message in source.poll(256, 1.0):
                 begin = message.offset + 1
-                if (LEARNER_HEADER, self._name) in message.headers:
-                    written.add(message.key)
-        source.close()
-        return written
-
-
-def _address(topic: str, partition: int, offset: int) -> bytes:
-    return f"{topic}/{partition}/{offset}".encode()
+                deadline = time.monotonic() + READ_TIMEOUT_S
+                if (LEARNER_HEADER, learner.encode()) in message.headers:
+                    yield message
+            if time.monotonic() > deadline:
+                raise BrokerError(f"{topic} ends at {end} but nothing can be read from {begin} on; is the log healthy?")

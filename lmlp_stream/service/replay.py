@@ -2,24 +2,41 @@
 
 The same ticks are learned by a scratch learner. It announces, saves, refuses and journals nothing, so it may run
 beside the real one. Every announced snapshot on the way is rebuilt as well: its id is the next one's parent.
+The limits of the door may have changed in the learner's life: what they refused is known from its dead letters.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields
 
-from lmlp_stream.broker.log import Log
+from lmlp_stream.broker.log import MAX_MESSAGE_BYTES, Log, Message, Partition
 from lmlp_stream.config import Config
 from lmlp_stream.errors import BrokerError
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.service.journal import JournalReader
 from lmlp_stream.service.reader import Reader, opened, start_positions
+from lmlp_stream.service.refusals import written_letters
 from lmlp_stream.service.teller import provenance_of
 from lmlp_stream.store.snapshot import Provenance, manifest_of
 from lmlp_stream.wire.announcement import NOT_HASHED, SnapshotManifest
+from lmlp_stream.wire.dead_letter import DeadLetter, decode_dead_letter
 from lmlp_stream.wire.journal import Tell, Tick
 from lmlp_stream.wire.limits import Limits
+from lmlp_stream.wire.rejection import Reason
+
+LIMITED = frozenset(
+    (
+        Reason.TOO_LARGE,
+        Reason.TOO_MANY_ATOMS,
+        Reason.BAD_CELL,
+        Reason.OVERLAPPING_ATOMS,
+        Reason.FORCE_TOO_LARGE,
+        Reason.NET_FORCE,
+    )
+)
+"""Reasons that depend on limits which may change in the life of a learner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +122,7 @@ def replay(
         journal = stack.enter_context(closing(JournalReader(log, config.log.journal(config.name))))
         entries = _needed(journal.decisions(), chain[-1])
         reader = Reader(log, start_positions(log, config.log.structures, {}))
-        scratch = _Scratch(config, stack.enter_context(closing(reader)))
+        scratch = _Scratch(config, stack.enter_context(closing(reader)), _refused_by_limits(config, log))
         places = {manifest.journal_position: manifest for manifest in chain}
         for n_followed, entry in enumerate(entries, start=1):
             scratch.follow(entry)
@@ -119,10 +136,11 @@ def replay(
 class _Scratch:
     """A learner that follows a journal and tells nobody."""
 
-    def __init__(self, config: Config, reader: Reader) -> None:
+    def __init__(self, config: Config, reader: Reader, refused: frozenset[str]) -> None:
         self._config = config
         self._reader = reader
-        self._limits = Limits.of(config.wire)
+        self._refused = refused
+        self._limits = _without_limits(config)
         self.learner = Learner(config)
         self.chain: list[Rebuilt] = []
         self.n_records = 0
@@ -132,7 +150,8 @@ class _Scratch:
         if isinstance(entry, Tick):
             messages = self._reader.take(entry.ranges)
             self.n_records += len(messages)
-            self.learner.process_tick(opened(messages, self._limits).structures)
+            let_in = [message for message in messages if _address(message) not in self._refused]
+            self.learner.process_tick(opened(let_in, self._limits).structures)
 
     def rebuild(self, announced: SnapshotManifest) -> Rebuilt:
         """The snapshot that can be made now beside the one that was announced."""
@@ -146,6 +165,32 @@ class _Scratch:
         )
         self.chain.append(Rebuilt(announced, manifest_of(self.learner.ensemble, provenance), provenance))
         return self.chain[-1]
+
+
+def _refused_by_limits(config: Config, log: Log) -> frozenset[str]:
+    """Addresses of the records that the learner refused because of limits of that time."""
+    topic = config.log.dead_letters
+    messages = written_letters(log, topic, config.name, log.bounds(Partition(topic, 0)).begin)
+    letters = (decode_dead_letter(message.value) for message in messages)
+    return frozenset(
+        letter.address for letter in letters if isinstance(letter, DeadLetter) and letter.reason in LIMITED
+    )
+
+
+def _without_limits(config: Config) -> Limits:
+    """Limits that refuse what no learner with this level of theory ever let in, and nothing else."""
+    return Limits(
+        level_of_theory=config.wire.level_of_theory,
+        max_record_bytes=MAX_MESSAGE_BYTES,
+        max_atoms=MAX_MESSAGE_BYTES,
+        min_distance=sys.float_info.min,
+        max_force=sys.float_info.max,
+        max_net_force=sys.float_info.max,
+    )
+
+
+def _address(message: Message) -> str:
+    return f"{message.partition.topic}/{message.partition.index}/{message.offset}"
 
 
 def _needed(entries: Sequence[Tick | Tell], target: SnapshotManifest) -> Sequence[Tick | Tell]:

@@ -28,6 +28,9 @@ DEAD_LETTER = Envelope(
     },
 )
 
+REDRIVEN_HEADER = "lmlp.redriven-from"
+"""Header of a message that was published again: the address of the refused one."""
+
 HEADER_MEANINGS = {
     "__connect.errors.topic": "Topic of the refused message.",
     "__connect.errors.partition": "Its partition.",
@@ -63,6 +66,16 @@ class DeadLetter:
     key: bytes
     value: bytes
     missing_bytes: int = 0
+
+    @property
+    def address(self) -> str:
+        """Where the refused message stands: topic/partition/offset; unlike an id, every message has one."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def cut(self) -> bool:
+        """Whether the letter may hold less than the refused message."""
+        return self.missing_bytes > 0 or len(self.key) >= MAX_KEY_BYTES
 
 
 def encode_dead_letter(dead_letter: DeadLetter) -> bytes:

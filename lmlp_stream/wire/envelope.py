@@ -53,7 +53,7 @@ class Envelope:
         """
         if len(value) > max_bytes:
             raise RefusalError(Reason.TOO_LARGE, f"the record has {len(value)} bytes; send at most {max_bytes}")
-        tree = _unpack(value)
+        tree = unpack(value)
         if not isinstance(tree, dict):
             raise RefusalError(Reason.WRONG_TYPE, f"the record is {shown(tree)}; send a map of fields")
         return self.read(tree, max_atoms=max_atoms)
@@ -112,7 +112,12 @@ class Envelope:
         }
 
 
-def _unpack(value: bytes) -> object:
+def unpack(value: bytes) -> object:
+    """What the bytes of a message say, within limits of size and depth; nothing else is checked.
+
+    Raises:
+        RefusalError: They are not msgpack, or hold what no message holds.
+    """
     try:
         return msgpack.unpackb(
             value,

@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import msgpack
+from lmlp_stream.wire.envelope import Envelope
+from lmlp_stream.wire.fields import MAX_INTEGER, Integer, JsonSchema, Text, wrong_type
+from lmlp_stream.wire.rejection import Reason, RefusalError, shown
+
+MAX_ENTRY_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +50,89 @@ class Tell:
 Entry: TypeAlias = Claim | Tick | Tell
 
 
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """The ranges of a tick as triples of partition, begin and end: no partition twice, in increasing order."""
+
+    meaning: str
+    required: bool = True
+
+    def read(self, value: object, place: str) -> tuple[Range, ...]:
+        """The ranges; each holds at least one record."""
+        if not isinstance(value, list):
+            raise wrong_type(value, place, "a list of partition, begin and end")
+        ranges = tuple(_range(item, f"{place}[{index}]") for index, item in enumerate(value))
+        partitions = [item.partition for item in ranges]
+        if partitions != sorted(set(partitions)):
+            raise RefusalError(Reason.OUT_OF_RANGE, f"{place} names partitions twice or unsorted; write each once")
+        return ranges
+
+    def schema(self) -> JsonSchema:
+        """JSON Schema of the list."""
+        number = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
+        return {
+            "type": "array",
+            "items": {"type": "array", "items": number, "minItems": 3, "maxItems": 3},
+            "description": self.meaning,
+        }
+
+
+JOURNAL_ENTRY = Envelope(
+    "journal-entry",
+    1,
+    "A decision of the learner, or its claim to decide. Key: the writer.",
+    {
+        "kind": Text("claim, tick or tell."),
+        "epoch": Integer("Epoch of the claim under which it was written."),
+        "writer": Text("The process that wrote it."),
+        "number": Integer("Which decision of the learner's life it is, from 0; not of a claim.", required=False),
+        "ranges": Ranges("The records of a tick.", required=False),
+    },
+)
+
+_NUMBER = Integer("")
+
+
 def encode_entry(entry: Entry) -> bytes:
     """The bytes of a journal entry."""
-    fields: dict[str, Any] = {"schema_name": "journal-entry", "schema_version": 1, "kind": type(entry).__name__.lower()}
-    fields |= {"epoch": entry.epoch, "writer": entry.writer}
+    fields: dict[str, Any] = {"kind": type(entry).__name__.lower(), "epoch": entry.epoch, "writer": entry.writer}
     if not isinstance(entry, Claim):
         fields["number"] = entry.number
     if isinstance(entry, Tick):
         fields["ranges"] = [[item.partition, item.begin, item.end] for item in entry.ranges]
-    packed: bytes = msgpack.packb(fields)
-    return packed
+    return JOURNAL_ENTRY.pack(fields)
 
 
 def decode_entry(value: bytes) -> Entry:
     """The journal entry of some bytes.
 
     Raises:
-        ValueError: The bytes are not a journal entry of version 1.
+        ValueError: The bytes are not a journal entry of version 1; the message names the fault.
     """
-    fields = msgpack.unpackb(value, max_str_len=256, max_array_len=65536, max_map_len=64, max_ext_len=0)
-    if (
-        not isinstance(fields, Mapping)
-        or fields.get("schema_name") != "journal-entry"
-        or fields.get("schema_version") != 1
-    ):
-        raise ValueError("not a journal-entry of version 1")
     try:
-        epoch, writer = int(fields["epoch"]), str(fields["writer"])
-        match fields["kind"]:
-            case "claim":
-                return Claim(epoch, writer)
-            case "tick":
-                ranges = tuple(Range(int(index), int(begin), int(end)) for index, begin, end in fields["ranges"])
-                return Tick(epoch, writer, int(fields["number"]), ranges)
-            case "tell":
-                return Tell(epoch, writer, int(fields["number"]))
-            case kind:
-                raise ValueError(f"unknown kind of journal entry: {kind!r:.40}")
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"a journal entry lacks or garbles {error!s:.80}") from error
+        return _entry(JOURNAL_ENTRY.open(value, max_bytes=MAX_ENTRY_BYTES))
+    except RefusalError as refusal:
+        raise ValueError(refusal.rejection.detail) from refusal
+
+
+def _entry(fields: Mapping[str, Any]) -> Entry:
+    kind, epoch, writer = fields["kind"], fields["epoch"], fields["writer"]
+    if kind == "claim":
+        return Claim(epoch, writer)
+    if kind not in ("tick", "tell"):
+        raise RefusalError(Reason.OUT_OF_RANGE, f"kind is {shown(kind)}; write claim, tick or tell")
+    for name in ("number", "ranges") if kind == "tick" else ("number",):
+        if name not in fields:
+            raise RefusalError(Reason.MISSING_FIELD, f"a {kind} has no {name}; write it")
+    if kind == "tell":
+        return Tell(epoch, writer, fields["number"])
+    return Tick(epoch, writer, fields["number"], fields["ranges"])
+
+
+def _range(value: object, place: str) -> Range:
+    if not isinstance(value, list) or len(value) != 3:
+        raise wrong_type(value, place, "partition, begin and end")
+    partition, begin, end = (_NUMBER.read(item, place) for item in value)
+    if begin >= end:
+        raise RefusalError(Reason.OUT_OF_RANGE, f"{place} goes from {begin} to {end}; write a range that holds records")
+    return Range(partition, begin, end)

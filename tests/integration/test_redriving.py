@@ -72,22 +72,31 @@ def test_poison_in_every_partition_holds_none_of_them(
     assert lag(made.config) == 0
 
 
+@pytest.mark.parametrize("backend", ["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def test_what_a_wrong_limit_refused_is_learned_after_redriving_and_learned_once(
-    learning: Any, publish: Publish, records: list[bytes], monkeypatch: Any, capsys: Any
+    learning: Any,
+    publish: Publish,
+    records: list[bytes],
+    monkeypatch: Any,
+    capsys: Any,
+    request: pytest.FixtureRequest,
+    backend: str,
 ) -> None:
-    made = fed(learning(settings=("wire.max_force=8.3",)), publish, [*records[:20], b"poison"])
+    url = () if backend == "sqlite" else (f"log.url={request.getfixturevalue('kafka_url')}", "log.prefix=redriving")
+    settings = [part for setting in url for part in ("--set", setting)]
+    made = fed(learning(settings=(*url, "wire.max_force=8.3")), publish, [*records[:20], b"poison"])
     first = learn(made.config)
     n_wrongly_refused = first.n_refused - 1
     assert 0 < n_wrongly_refused < 20
 
-    redrive = ("dead-letters", "redrive", str(made.path))
+    redrive = ("dead-letters", "redrive", str(made.path), *settings)
     assert answered(monkeypatch, capsys, *redrive)["n_redriven"] == first.n_refused
     assert answered(monkeypatch, capsys, *redrive)["n_redriven"] == 0
-    repaired = learn(learning().config)
+    repaired = learn(learning(settings=url).config)
 
     assert repaired.n_learned + repaired.n_held_out == n_wrongly_refused
     assert (repaired.n_duplicates, repaired.n_refused) == (0, 1)
 
-    replayed = answered(monkeypatch, capsys, "replay", str(made.path), "--until", "latest")
+    replayed = answered(monkeypatch, capsys, "replay", str(made.path), *settings, "--until", "latest")
     assert replayed["announced_id"] == repaired.snapshot_id
     assert replayed["identical"]

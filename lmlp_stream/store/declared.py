@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError, deserialize
 from torch import Tensor
 
 from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
@@ -20,9 +21,19 @@ MAX_BYTES = 2 * 2**30
 MAX_CUTOFF = 20.0
 """Largest cutoff in Å: the time of an evaluation grows with its sixth power."""
 
+MAX_FUNCTIONS = 1024
+"""Most symmetry functions; the presets have fewer than 300."""
+MAX_ANGULAR_PRODUCTS = 4096
+"""Most products of angular shells and angular parts: what one evaluation computes whatever is selected of it."""
+MAX_ZETA = 64
+"""Largest multiple of an angle: the time of an evaluation grows with it."""
+
 MAX_HIDDEN_LAYERS = 16
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+_STORED_DTYPES = {"F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool}
+"""Names of safetensors for the dtypes that snapshots have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class DeclaredTensors:
                 f"snapshot {manifest.id} has a cutoff of {manifest.cutoff} Å and symmetry functions of {spec.cutoff} "
                 f"Å; they must be equal, and at most {MAX_CUTOFF} Å"
             )
+        _check_cost(spec, manifest.id)
         tensors = potential.baseline_tensors()
         for z in manifest.elements:
             tensors |= {f"element.{z}.{name}": tensor for name, tensor in potential.network(spec.n_functions).items()}
@@ -124,24 +136,43 @@ class DeclaredTensors:
         """Memory of all tensors."""
         return sum(prod(shape) * dtype.itemsize for shape, dtype in self.tensors.values())
 
+    def read(self, content: bytes, place: str) -> dict[str, Tensor]:
+        """The declared tensors from a safetensors file; names, shapes and dtypes are compared before one is made.
+
+        Raises:
+            DamagedStoreError: The file is something else; the message names the first that differs.
+        """
+        try:
+            stored = dict(deserialize(content))
+        except SafetensorError as error:
+            raise DamagedStoreError(f"{place} is not safetensors: {error}") from error
+        self._compare({name: (tuple(view["shape"]), view["dtype"]) for name, view in stored.items()}, place)
+        tensors = {name: _tensor(stored[name]["data"], *declared) for name, declared in self.tensors.items()}
+        _check_finite(tensors, place)
+        return tensors
+
     def check(self, tensors: Mapping[str, Tensor], place: str) -> None:
         """Nothing, if these are the declared tensors and every number in them is finite.
 
         Raises:
             DamagedStoreError: They are not; the message names the first that differs.
         """
-        for name in sorted(self.tensors.keys() ^ tensors.keys()):
+        names = {dtype: name for name, dtype in _STORED_DTYPES.items()}
+        found = {name: (tuple(t.shape), names.get(t.dtype, str(t.dtype))) for name, t in tensors.items()}
+        self._compare(found, place)
+        _check_finite(tensors, place)
+
+    def _compare(self, found: Mapping[str, tuple[tuple[int, ...], str]], place: str) -> None:
+        for name in sorted(self.tensors.keys() ^ found.keys()):
             what = "lacks" if name in self.tensors else "has an undeclared"
-            raise DamagedStoreError(f"{place} {what} tensor {name}; fetch the snapshot again")
+            raise DamagedStoreError(f"{place} {what} tensor {name:.80}; fetch the snapshot again")
         for name, (shape, dtype) in self.tensors.items():
-            tensor = tensors[name]
-            if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            found_shape, found_dtype = found[name]
+            if found_shape != shape or _STORED_DTYPES.get(found_dtype) != dtype:
                 raise DamagedStoreError(
-                    f"tensor {name} in {place} has shape {tuple(tensor.shape)} and {tensor.dtype}; "
+                    f"tensor {name} in {place} has shape {found_shape!s:.80} and dtype {found_dtype}; "
                     f"declared are {shape} and {dtype}"
                 )
-            if not torch.isfinite(tensor).all():
-                raise DamagedStoreError(f"tensor {name} in {place} holds a number that is not finite")
 
     def ensemble(self, tensors: Mapping[str, Tensor], device: torch.device) -> Ensemble:
         """The ensemble of tensors that passed `check`."""
@@ -163,3 +194,33 @@ def potential_of(ensemble: Ensemble) -> dict[str, Any]:
         "dtype": str(ensemble.dtype).removeprefix("torch."),
         "baseline_directions": len(ensemble.baseline.state_dict()["directions"]),
     }
+
+
+def _check_cost(spec: SymmetrySpec, snapshot_id: str) -> None:
+    """Nothing, if an evaluation of these functions takes bounded time and memory.
+
+    Raises:
+        DamagedStoreError: It does not.
+    """
+    shells = {(f.eta, f.r_s) for f in spec.angular}
+    parts = {(f.lambda_, f.zeta, f.xi) for f in spec.angular}
+    counts = {
+        "symmetry functions": (spec.n_functions, MAX_FUNCTIONS),
+        "products of angular shells and parts": (len(shells) * len(parts), MAX_ANGULAR_PRODUCTS),
+        "as zeta": (max((f.zeta for f in spec.angular), default=0), MAX_ZETA),
+    }
+    for what, (count, most) in counts.items():
+        if count > most:
+            raise DamagedStoreError(f"snapshot {snapshot_id} declares {count} {what}; {most} are loaded at most")
+
+
+def _tensor(data: bytearray, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    if not data:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise DamagedStoreError(f"tensor {name} in {place} holds a number that is not finite")

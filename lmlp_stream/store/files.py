@@ -10,6 +10,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lmlp_stream.errors import DamagedStoreError, UsageError
 
+PROTOCOLS = frozenset(
+    ("file", "local", "memory", "http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "sftp", "ssh")
+)
+"""Stores that are opened. The URL may come out of an announcement, and fsspec knows protocols that connect, unpack or
+run something while they are opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -28,8 +34,15 @@ class Folder:
         """The folder at a path or URL; it need not exist.
 
         Raises:
-            UsageError: The URL has a protocol that fsspec does not know or whose package is not installed.
+            UsageError: The URL has a protocol that is none of `PROTOCOLS` or whose package is not installed.
         """
+        text = str(where)
+        protocol, colon, _ = text.partition("://")
+        if (colon and protocol not in PROTOCOLS) or text.startswith("data:") or "::" in text:
+            raise UsageError(
+                f"{text[:200]} cannot be opened: it is no plain path or URL; name a folder, or a URL of one of "
+                f"{', '.join(sorted(PROTOCOLS))}"
+            )
         try:
             files, path = url_to_fs(str(where))
         except (ValueError, ImportError) as error:
@@ -60,6 +73,8 @@ class Folder:
         """
         path = f"{self.path}/{name}"
         try:
+            if isinstance(self.files, LocalFileSystem) and Path(path).exists() and not Path(path).is_file():
+                raise DamagedStoreError(f"{self.url}/{name} is not a regular file; put the file there")
             with self.files.open(path, "rb") as file:
                 content: bytes = file.read(max_bytes + 1)
         except OSError as error:

@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
 
 from lmlp_stream.errors import DamagedStoreError, UsageError
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.store.declared import DeclaredTensors, potential_of
 from lmlp_stream.store.files import Folder
+from lmlp_stream.store.signing import Sign, check_signature
 from lmlp_stream.wire.announcement import SnapshotManifest
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -48,11 +47,20 @@ class Provenance:
     created_at: str
 
 
-def publish(ensemble: Ensemble, provenance: Provenance, url: str | Path) -> SnapshotManifest:
+def publish(
+    ensemble: Ensemble, provenance: Provenance, url: str | Path, sign: Sign | None = None
+) -> SnapshotManifest:
     """The manifest of a snapshot that is stored under `url`, read back and verified.
 
     Weights are written before the manifest, so a folder with a manifest is whole. Publishing the same potential with
-    the same provenance again changes nothing and returns the manifest that is there; what is damaged is replaced.
+    the same provenance again changes nothing and returns the manifest that is there; what is damaged is replaced, and
+    what bears another signature is signed anew.
+
+    Args:
+        ensemble: The potential.
+        provenance: Its story.
+        url: The store.
+        sign: Signs the id; None: nobody does, and a signature that is there stays.
 
     Raises:
         OSError: The store is full or cannot be reached.
@@ -64,12 +72,16 @@ def publish(ensemble: Ensemble, provenance: Provenance, url: str | Path) -> Snap
     manifest = _manifest(ensemble, provenance, hashlib.sha256(weights).hexdigest())
     DeclaredTensors.by(manifest).check(tensors, f"the ensemble of {manifest.name}")
     folder = Folder.of(url) / manifest.id
+    signature = sign(manifest.id) if sign else ""
     try:
-        return load(folder.url)[0]
+        stored = load(folder.url)[0]
     except DamagedStoreError:
-        manifest = replace(manifest, weights_uri=f"{folder.url}/{WEIGHTS_FILE}")
         folder.write(WEIGHTS_FILE, weights)
-        folder.write(MANIFEST_FILE, json.dumps(manifest.to_json(), indent=1, sort_keys=True).encode())
+        _write_manifest(folder, replace(manifest, weights_uri=f"{folder.url}/{WEIGHTS_FILE}", signature=signature))
+    else:
+        if signature in ("", stored.signature):
+            return stored
+        _write_manifest(folder, replace(stored, signature=signature))
     return load(folder.url)[0]
 
 
@@ -78,19 +90,23 @@ def manifest_of(ensemble: Ensemble, provenance: Provenance) -> SnapshotManifest:
     return _manifest(ensemble, provenance, hashlib.sha256(tensor_bytes(_tensors(ensemble))).hexdigest())
 
 
-def load(where: SnapshotManifest | str | Path, *, device: torch.device = CPU) -> tuple[SnapshotManifest, Ensemble]:
+def load(
+    where: SnapshotManifest | str | Path, *, device: torch.device = CPU, trusted_keys: tuple[str, ...] = ()
+) -> tuple[SnapshotManifest, Ensemble]:
     """Manifest and potential of a snapshot, verified before a weight is used.
 
-    Verified are the sizes of both files, the id of the manifest, the hash of the weights, and that the tensors are
-    exactly those the manifest declares, and finite.
+    Verified are the sizes of both files, the id of the manifest, its signature where keys are given, the hash of the
+    weights, and that the tensors are exactly those the manifest declares, and finite.
 
     Args:
         where: The manifest of an announcement, or the snapshot's folder or fsspec URL.
         device: Where the potential shall live.
+        trusted_keys: Public keys, one of which must have signed; none: whether it is signed does not matter.
 
     Raises:
         DamagedStoreError: A file is missing or cannot be read, or something is not what the manifest says.
-        UsageError: The URL has a protocol that cannot be opened.
+        UntrustedError: None of the trusted keys signed it.
+        UsageError: `where` is a URL with a protocol that cannot be opened.
     """
     if isinstance(where, SnapshotManifest):
         manifest, folder = where, _announced_folder(where)
@@ -99,15 +115,12 @@ def load(where: SnapshotManifest | str | Path, *, device: torch.device = CPU) ->
         manifest = _read_manifest(folder)
     if not _is_verified(manifest):
         raise DamagedStoreError(f"the manifest of snapshot {manifest.id!r} in {folder.url} is not what its id says")
+    check_signature(manifest, trusted_keys)
     declared = DeclaredTensors.by(manifest)
     content = folder.read(WEIGHTS_FILE, declared.n_bytes + MAX_TENSOR_HEADER_BYTES)
     if hashlib.sha256(content).hexdigest() != manifest.weights_sha256:
         raise DamagedStoreError(f"{folder.url}/{WEIGHTS_FILE} is not what the manifest's weights_sha256 says")
-    try:
-        tensors = parse_tensors(content)
-    except SafetensorError as error:
-        raise DamagedStoreError(f"{folder.url}/{WEIGHTS_FILE} is not safetensors: {error}") from error
-    declared.check(tensors, folder.url)
+    tensors = declared.read(content, f"{folder.url}/{WEIGHTS_FILE}")
     return manifest, declared.ensemble(tensors, device)
 
 
@@ -151,6 +164,10 @@ def _manifest(ensemble: Ensemble, provenance: Provenance, weights_sha256: str) -
     return replace(manifest, id=manifest.content_id())
 
 
+def _write_manifest(folder: Folder, manifest: SnapshotManifest) -> None:
+    folder.write(MANIFEST_FILE, json.dumps(manifest.to_json(), indent=1, sort_keys=True).encode())
+
+
 def _read_manifest(folder: Folder) -> SnapshotManifest:
     content = folder.read(MANIFEST_FILE, MAX_MANIFEST_BYTES)
     try:
@@ -175,4 +192,7 @@ def _announced_folder(manifest: SnapshotManifest) -> Folder:
         raise DamagedStoreError(
             f"weights_uri = {manifest.weights_uri!r} does not end in {manifest.id}/{WEIGHTS_FILE}; announce it again"
         )
-    return Folder.of(url)
+    try:
+        return Folder.of(url)
+    except UsageError as error:
+        raise DamagedStoreError(f"the announced weights of snapshot {manifest.id}: {error}") from error

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -130,8 +131,12 @@ def rewritten(folder: Path, **fields: Any) -> None:
     """Change fields of the manifest, and let the id follow."""
     tree = json.loads((folder / "manifest.json").read_text())
     tree["potential"] |= fields.pop("potential", {})
-    manifest = SnapshotManifest.from_json({**tree, **fields})
-    manifest = replace(manifest, id=manifest.content_id())
+    try:
+        manifest = SnapshotManifest.from_json({**tree, **fields})
+        manifest = replace(manifest, id=manifest.content_id())
+    except ValueError:
+        (folder / "manifest.json").write_text(json.dumps({**tree, **fields}))
+        return
     (folder / "manifest.json").write_text(json.dumps(manifest.to_json()))
 
 
@@ -169,7 +174,7 @@ def _grow(tensors: dict[str, Any]) -> None:
         (_drop, "lacks tensor"),
         (_add, "undeclared tensor"),
         (_reshape, "has shape"),
-        (_retype, "float32"),
+        (_retype, "dtype F32"),
         (_spoil, "not finite"),
         (_grow, "longer than"),
     ],
@@ -205,6 +210,10 @@ def test_tensors_that_were_not_declared_are_refused(
         {"potential": {"baseline_directions": 0}},
         {"potential": {"baseline_directions": -1}},
         {"weights_sha256": "0" * 64},
+        {"symmetry": {"cutoff": 4.0, "radial": [], "angular": [[1.0, 0.0, 1.0, 2**62, 2.0, "sum:1"]]}},
+        {"symmetry": {"cutoff": 4.0, "radial": [], "angular": [[1.0, 0.0, 1.0, float("inf"), 2.0, "sum:1"]]}},
+        {"symmetry": {"cutoff": 4.0, "radial": [[1.0, 0.001 * n, "1"] for n in range(1025)], "angular": []}},
+        {"symmetry": {"cutoff": 4.0, "radial": [], "angular": [[n, 0, 1, 1, 1 + n, "sum:1"] for n in range(65)]}},
     ],
 )
 def test_a_manifest_that_contradicts_its_weights_is_refused(
@@ -248,9 +257,51 @@ def test_an_announcement_that_points_elsewhere_is_refused(published: tuple[Snaps
         load(replace(published[0], weights_uri=uri.format(id=published[0].id)))
 
 
+@pytest.mark.parametrize("protocol", ["nothing", "zip", "reference", "ftp", "generic", "dir"])
+def test_an_announcement_with_a_protocol_that_is_no_store_is_refused(
+    published: tuple[SnapshotManifest, Path], protocol: str
+) -> None:
+    uri = f"{protocol}://127.0.0.1/{published[0].id}/weights.safetensors"
+    with pytest.raises(DamagedStoreError, match="cannot be opened"):
+        load(replace(published[0], weights_uri=uri))
+
+
 def test_an_unknown_protocol_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="nothing://"):
-        load("nothing://here")
+    for url in ("nothing://here", "data:,here", "simplecache::file:///here"):
+        with pytest.raises(UsageError, match="cannot be opened"):
+            load(url)
+
+
+def test_weights_that_are_a_pipe_are_refused_without_waiting(published: tuple[SnapshotManifest, Path]) -> None:
+    (published[1] / "weights.safetensors").unlink()
+    os.mkfifo(published[1] / "weights.safetensors")
+    with pytest.raises(DamagedStoreError, match="not a regular file"):
+        load(published[0])
+
+
+def _header(**tensor: Any) -> bytes:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], **tensor}}).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        _header(dtype="F4", shape=[8]) + bytes(4),
+        _header(dtype="F8_E8M0", shape=[4]) + bytes(4),
+        _header(shape=[0, 2**62, 2**62], data_offsets=[0, 0]),
+        _header(shape=[0, 2**63], data_offsets=[0, 0]),
+        _header(shape=[1] * 5000) + bytes(4),
+        _header(shape=[2**62]) + bytes(4),
+    ],
+)
+def test_tensors_that_only_a_header_can_have_are_refused(
+    published: tuple[SnapshotManifest, Path], content: bytes
+) -> None:
+    (published[1] / "weights.safetensors").write_bytes(content)
+    rewritten(published[1], weights_sha256=_sha256(content))
+    with pytest.raises(DamagedStoreError):
+        load(published[1])
 
 
 def test_a_snapshot_is_found_by_folder_id_or_first_characters(

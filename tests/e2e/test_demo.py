@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,20 @@ def processes_of(folder: Path) -> list[str]:
         if str(folder) in line:
             lines.append(line)
     return lines
+
+
+@contextmanager
+def started_demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A running demo, killed at the end if it still runs."""
+    command = [*COMMAND, "demo", "--output", str(folder), "--plain"]
+    environment = {**os.environ, "COLUMNS": "120"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    ) as demo:
+        try:
+            yield demo
+        finally:
+            demo.kill()
 
 
 @pytest.mark.slow
@@ -65,22 +81,15 @@ def test_a_small_demo_goes_the_whole_way_and_leaves_what_it_names(tmp_path: Path
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_stops_every_process_and_says_what_was_reached(tmp_path: Path, number: signal.Signals):
     folder = tmp_path / "demo"
-    demo = subprocess.Popen(
-        [*COMMAND, "demo", "--output", str(folder), "--plain"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "COLUMNS": "120"},
-    )
-    deadline = time.monotonic() + 120.0
-    history = folder / "store" / "checkpoints" / "demo" / "history.jsonl"
-    while not (history.exists() and history.stat().st_size):
-        assert demo.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-    demo.send_signal(number)
-    printed, _ = demo.communicate(timeout=90)
+    with started_demo(folder) as demo:
+        deadline = time.monotonic() + 120.0
+        history = folder / "store" / "checkpoints" / "demo" / "history.jsonl"
+        while not (history.exists() and history.stat().st_size):
+            assert demo.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        demo.send_signal(number)
+        printed, _ = demo.communicate(timeout=90)
 
     assert demo.returncode == 130
     assert processes_of(folder) == []

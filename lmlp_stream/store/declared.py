@@ -143,7 +143,7 @@ class DeclaredTensors:
             DamagedStoreError: The file is something else; the message names the first that differs.
         """
         try:
-            stored = dict(deserialize(content))
+            stored = dict(deserialize(content))  # type: ignore[no-untyped-call]
         except SafetensorError as error:
             raise DamagedStoreError(f"{place} is not safetensors: {error}") from error
         self._compare({name: (tuple(view["shape"]), view["dtype"]) for name, view in stored.items()}, place)

@@ -1,0 +1,44 @@
+"""`python -m tests.fuzz --decoder all --records 10000000 --seed 0 [--json]`: exit code 1 if a decoder broke."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+
+from tests.fuzz.decoders import decoders
+from tests.fuzz.run import default_processes, fuzz
+
+ALL = "all"
+
+
+def main() -> int:
+    """Print what was found."""
+    names = list(decoders())
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--decoder", choices=[ALL, *names], default=ALL)
+    parser.add_argument("--records", type=int, default=1_000_000, help="shared out among the decoders")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=default_processes())
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    chosen = names if arguments.decoder == ALL else [arguments.decoder]
+    findings = fuzz(chosen, arguments.records, arguments.seed, arguments.processes)
+    if arguments.json:
+        figures = {name: asdict(found) for name, found in findings.items()}
+        print(json.dumps({"seed": arguments.seed, "seconds": time.perf_counter() - started, "decoders": figures}))
+    else:
+        for name, found in findings.items():
+            print(
+                f"{name:20} {found.n_records} records, {found.n_let_in} let in, {found.crashes} crashes, slowest "
+                f"{1e3 * found.slowest_s:.1f} ms, mean {1e6 * found.seconds / max(1, found.n_records):.0f} µs, "
+                f"peak memory +{found.memory_growth_bytes / 2**20:.1f} MiB"
+            )
+            for record, trace in found.crash_records:
+                print(record, trace, sep="\n")
+    return 1 if any(found.crashes for found in findings.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

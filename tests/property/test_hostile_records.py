@@ -1,0 +1,23 @@
+"""A short run of `python -m tests.fuzz`; the long one is for a night."""
+
+import pytest
+
+from tests.fuzz.decoders import decoders
+from tests.fuzz.run import run_chunk
+
+N_RECORDS = 3000
+MAX_GROWTH_BYTES = 64 * 2**20
+
+
+@pytest.mark.parametrize("name", list(decoders()))
+def test_no_decoder_breaks_under_hostile_records(name: str) -> None:
+    findings = [run_chunk((name, number, N_RECORDS // 6), seed=20) for number in range(6)]
+    assert [record for found in findings for record in found.crash_records] == []
+    assert sum(found.n_let_in for found in findings) > 0
+    assert len({reason for found in findings for reason in found.reasons}) >= (1 if name == "journal-entry" else 6)
+    assert max(found.memory_growth_bytes for found in findings) < MAX_GROWTH_BYTES
+
+
+def test_the_same_seed_makes_the_same_records() -> None:
+    one, other = (run_chunk(("journal-entry", 3, 400), seed=5) for _ in range(2))
+    assert (one.n_let_in, one.reasons) == (other.n_let_in, other.reasons)

@@ -16,6 +16,7 @@ from lmlp_stream.errors import ConfigError
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -166,6 +167,9 @@ class SimulateConfig(Section):
     max_requests: NonNegativeInt = Field(250, description="Most requests of one calculator")
     min_calls_between_requests: NonNegativeInt = Field(5, description="Evaluations between two requests")
     request_lifetime_s: PositiveFloat = Field(86_400.0, description="A request not labelled within this time lapses, s")
+    trusted_keys: tuple[PublicKey, ...] = Field(
+        (), description="Public keys of learners; with one, only snapshots that one of them signed are used"
+    )
 
 
 class LabelConfig(Section):

@@ -45,3 +45,7 @@ class DamagedStoreError(LmlpStreamError):
     """A checkpoint or snapshot is missing, incomplete or not what its digest says."""
 
     exit_code = 6
+
+
+class UntrustedError(DamagedStoreError):
+    """A snapshot is not signed by a key that is trusted."""

@@ -63,7 +63,7 @@ def follow(
 
     read = configured(config, settings)
     with stopping("the verification") as stopped, closing(open_log(read.log.url, client="lmlp-stream-follow")) as log:
-        follower = Follower(log, read.log.snapshots, read.name)
+        follower = Follower(log, read.log.snapshots, read.name, read.simulate.trusted_keys)
         n_printed = _print_new(follower, as_json)
         if once and not n_printed:
             explain(f"no snapshot of {read.name} is announced on {read.log.snapshots} at {read.log.url} yet")
@@ -83,7 +83,8 @@ def evaluate(
     from lmlp_stream.cli.evaluate import evaluate as errors_of
     from lmlp_stream.store.snapshot import load
 
-    manifest, ensemble = load(_found(snapshot, config, settings))
+    trusted_keys = configured(config, settings).simulate.trusted_keys if config else ()
+    manifest, ensemble = load(_found(snapshot, config, settings), trusted_keys=trusted_keys)
     with counting(f"evaluating {manifest.id[:12]} on {file.name}") as advance:
         errors = errors_of(ensemble, file, advance)
     _print_figures({"snapshot_id": manifest.id, "labels_learned": manifest.labels_learned, **errors}, as_json=as_json)
@@ -105,7 +106,11 @@ def inspect(
 
 def _print_new(follower: "Follower", as_json: bool) -> int:
     n_printed = 0
-    for manifest in follower.new_manifests():
+    untrusted_before = set(follower.untrusted)
+    manifests = follower.new_manifests()
+    for snapshot_id in follower.untrusted.keys() - untrusted_before:
+        explain(follower.untrusted[snapshot_id])
+    for manifest in manifests:
         try:
             follower.load(manifest)
         except DamagedStoreError as error:
@@ -137,7 +142,7 @@ def _found(snapshot: str, config: Path | None, settings: list[str] | None) -> "S
     if snapshot != LATEST:
         return find_snapshot(read.store.url, snapshot)
     with closing(open_log(read.log.url, client="lmlp-stream-evaluate")) as log:
-        latest = Follower(log, read.log.snapshots, read.name).latest()
+        latest = Follower(log, read.log.snapshots, read.name, read.simulate.trusted_keys).latest()
     if latest is None:
         raise UsageError(
             f"no snapshot of {read.name} is announced on {read.log.snapshots} at {read.log.url}; "

@@ -10,12 +10,30 @@ from typing import Annotated
 
 import typer
 
-from lmlp_stream.cli import bench_verbs, config_verbs, dead_letter_verbs, farm_verbs, learn_verbs, replay_verbs
+from lmlp_stream.cli import (
+    bench_verbs,
+    config_verbs,
+    dead_letter_verbs,
+    farm_verbs,
+    keys_verb,
+    learn_verbs,
+    replay_verbs,
+)
 from lmlp_stream.cli.demo import verb as demo_verb
 from lmlp_stream.cli.report import verb as report_verb
 from lmlp_stream.errors import LmlpStreamError
 
-VERBS = (demo_verb, config_verbs, farm_verbs, learn_verbs, report_verb, replay_verbs, dead_letter_verbs, bench_verbs)
+VERBS = (
+    demo_verb,
+    config_verbs,
+    farm_verbs,
+    learn_verbs,
+    report_verb,
+    replay_verbs,
+    dead_letter_verbs,
+    keys_verb,
+    bench_verbs,
+)
 
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 configuration, 4 learning diverged, 5 log or broker, 6 damaged store, 130 Ctrl-C."

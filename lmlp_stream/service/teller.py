@@ -1,6 +1,7 @@
 """Snapshots are stored and read back, then announced; what is not good enough is withheld, and said so."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from lmlp_stream.learning.evaluation import Errors, EvaluationReport
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.service.history import History
 from lmlp_stream.service.metrics import Metrics
+from lmlp_stream.store.signing import signer
 from lmlp_stream.store.snapshot import Provenance, publish
 from lmlp_stream.wire.announcement import announce, announcement_key
 
@@ -35,6 +37,7 @@ class Teller:
         self._config = config
         self._metrics = metrics
         self._history = history
+        self._sign = signer(os.environ)
         self._sink = log.sink()
         self._labels_told = int(header.get("labels_told", 0))
         self._told_at = float(header.get("told_at", 0.0))
@@ -109,7 +112,7 @@ class Teller:
             parent_id=self.snapshot_id,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        manifest = publish(learner.ensemble, provenance, self._config.store.url)
+        manifest = publish(learner.ensemble, provenance, self._config.store.url, self._sign)
         confirm()
         self._sink.send(self._config.log.snapshots, key=announcement_key(manifest), value=announce(manifest))
         self._sink.flush()

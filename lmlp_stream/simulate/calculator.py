@@ -57,7 +57,7 @@ class LmlpCalculator(Calculator):
     Args:
         snapshot: Folder or fsspec URL of a snapshot.
         device: Where to compute: auto (a GPU where there is one), cpu, cuda or cuda:N.
-        config: Thresholds, and budget of label requests.
+        config: Thresholds, budget of label requests, and whose snapshots are trusted.
         on_uncertain: Above the thresholds: `ignore`, `request` a label, or `stop` with `UncertainError`.
         requests: Where labels are asked for.
         follower: Where newer snapshots are announced.
@@ -65,6 +65,7 @@ class LmlpCalculator(Calculator):
     Raises:
         UsageError: Labels are to be requested and there is no place to ask.
         DamagedStoreError: The snapshot is missing or damaged.
+        UntrustedError: None of `config.trusted_keys` signed it.
     """
 
     name = "lmlp"
@@ -121,7 +122,8 @@ class LmlpCalculator(Calculator):
         with ExitStack() as connections:
             opened = open_log(config.log.url, client="lmlp-calculator")
             connections.callback(opened.close)
-            follower = connections.enter_context(closing(Follower(opened, config.log.snapshots, name)))
+            follower = Follower(opened, config.log.snapshots, name, config.simulate.trusted_keys)
+            connections.callback(follower.close)
             requests = None
             if on_uncertain == "request":
                 opened.ensure(topic_specs(config.log))
@@ -248,7 +250,7 @@ class LmlpCalculator(Calculator):
         return twin
 
     def _take(self, snapshot: str | Path | SnapshotManifest) -> None:
-        manifest, ensemble = load(snapshot, device=self._device)
+        manifest, ensemble = load(snapshot, device=self._device, trusted_keys=self._config.trusted_keys)
         self._evaluator = Evaluator(manifest, ensemble, self._config)
         if self._used[-1:] != (manifest.id,):
             self._used = (*self._used, manifest.id)

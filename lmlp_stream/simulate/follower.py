@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import torch
 
 from lmlp_stream.broker.log import Log, Partition, Source
-from lmlp_stream.errors import BrokerError
+from lmlp_stream.errors import BrokerError, UntrustedError
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.signing import check_signature
 from lmlp_stream.store.snapshot import CPU, load
 from lmlp_stream.wire.announcement import SnapshotManifest, read_announcement
 from lmlp_stream.wire.rejection import Rejection
@@ -26,12 +27,18 @@ class Follower:
         log: Where snapshots are announced.
         topic: The topic of announcements.
         name: The learner to follow; empty: every learner of the topic.
+        trusted_keys: Public keys; what none of them signed is passed over. None: signatures do not matter.
+
+    Attributes:
+        untrusted: Why a snapshot was passed over, by its id: it is not signed by a trusted key.
     """
 
-    def __init__(self, log: Log, topic: str, name: str = "") -> None:
+    def __init__(self, log: Log, topic: str, name: str = "", trusted_keys: tuple[str, ...] = ()) -> None:
         self._log = log
         self._topic = topic
         self._name = name
+        self._trusted_keys = trusted_keys
+        self.untrusted: dict[str, str] = {}
         self._source: Source | None = None
         self._positions: dict[Partition, int] = {}
         self._manifests: dict[str, SnapshotManifest] = {}
@@ -39,7 +46,7 @@ class Follower:
     def new_manifests(self) -> tuple[SnapshotManifest, ...]:
         """What was announced since the last call, each snapshot once, in the order of the log.
 
-        Damaged announcements, and those of other learners, are passed over.
+        Damaged announcements, those of other learners and those that no trusted key signed are passed over.
 
         Raises:
             BrokerError: The log cannot be reached or has lost announcements.
@@ -49,7 +56,7 @@ class Follower:
         for manifest in arrived:
             if isinstance(manifest, Rejection) or manifest.id in self._manifests:
                 continue
-            if not self._name or manifest.name == self._name:
+            if (not self._name or manifest.name == self._name) and self._trusts(manifest):
                 new.setdefault(manifest.id, manifest)
         self._manifests |= new
         return tuple(new.values())
@@ -72,12 +79,18 @@ class Follower:
 
         Raises:
             BrokerError: None was announced within `timeout_s`.
+            UntrustedError: Some were, but none that a trusted key signed.
         """
         deadline = time.monotonic() + timeout_s
         while (latest := self.latest()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 learner = f"by learner {self._name!r} " if self._name else ""
+                if self.untrusted:
+                    raise UntrustedError(
+                        f"{len(self.untrusted)} snapshots were announced, and the newest of them is "
+                        f"not used: {list(self.untrusted.values())[-1]}"
+                    )
                 raise BrokerError(
                     f"no snapshot was announced {learner}on {self._topic} within {timeout_s:g} s; "
                     "is `lmlp-stream learn` running with the same log.url, log.prefix and name?"
@@ -90,14 +103,24 @@ class Follower:
 
         Raises:
             DamagedStoreError: The snapshot is missing or not what its manifest says.
+            UntrustedError: None of the trusted keys signed it.
         """
-        return load(manifest, device=device)[1]
+        return load(manifest, device=device, trusted_keys=self._trusted_keys)[1]
 
     def close(self) -> None:
         """Release the connection; the log stays open."""
         if self._source is not None:
             self._source.close()
             self._source = None
+
+    def _trusts(self, manifest: SnapshotManifest) -> bool:
+        try:
+            check_signature(manifest, self._trusted_keys)
+        except UntrustedError as error:
+            self.untrusted[manifest.id] = str(error)
+            return False
+        self.untrusted.pop(manifest.id, None)
+        return True
 
     def _read_to_the_end(self) -> list[bytes]:
         source = self._open()

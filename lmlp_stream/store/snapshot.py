@@ -47,9 +47,7 @@ class Provenance:
     created_at: str
 
 
-def publish(
-    ensemble: Ensemble, provenance: Provenance, url: str | Path, sign: Sign | None = None
-) -> SnapshotManifest:
+def publish(ensemble: Ensemble, provenance: Provenance, url: str | Path, sign: Sign | None = None) -> SnapshotManifest:
     """The manifest of a snapshot that is stored under `url`, read back and verified.
 
     Weights are written before the manifest, so a folder with a manifest is whole. Publishing the same potential with

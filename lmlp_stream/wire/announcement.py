@@ -18,7 +18,9 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
     1,
     "A snapshot that can be loaded. Key: name/id; the newest is the one with the most labels learned.",
     {
-        "id": Text("SHA-256 of what the manifest says, but for its id, weights_uri, code_version and created_at."),
+        "id": Text(
+            "SHA-256 of what the manifest says, but for id, weights_uri, code_version, created_at and signature."
+        ),
         "name": Text("The learner."),
         "step": Integer("Optimizer steps taken."),
         "labels_learned": Integer("Labels learned."),
@@ -35,10 +37,16 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
         "parent_id": Text("The snapshot announced before; empty for the first.", min_length=0),
         "code_version": Text("Version of lmlp_stream that made it.", min_length=0),
         "created_at": Text("When, ISO 8601 in UTC."),
+        "signature": Text(
+            "Ed25519 signature of 'lmlp-snapshot/1:' and the id, 128 hexadecimal digits; none: not signed.",
+            min_length=128,
+            max_length=128,
+            required=False,
+        ),
     },
 )
 
-NOT_HASHED = ("id", "weights_uri", "code_version", "created_at")
+NOT_HASHED = ("id", "weights_uri", "code_version", "created_at", "signature")
 """Fields of a manifest that its content id does not cover."""
 
 
@@ -64,6 +72,7 @@ class SnapshotManifest:
         parent_id: The snapshot announced before; empty for the first.
         code_version: Version of lmlp_stream that made it.
         created_at: When, ISO 8601 in UTC.
+        signature: Of the id by the learner's key, as `store.signing` says; empty: not signed.
     """
 
     id: str
@@ -83,9 +92,10 @@ class SnapshotManifest:
     parent_id: str
     code_version: str
     created_at: str
+    signature: str = ""
 
     def content_id(self) -> str:
-        """SHA-256, in hex, of the canonical JSON of every field but id, weights_uri, code_version and created_at.
+        """SHA-256, in hex, of the canonical JSON of every field but those in `NOT_HASHED`.
 
         Raises:
             ValueError: A number is not finite.
@@ -121,6 +131,8 @@ class SnapshotManifest:
         values["cutoff"] = float(self.cutoff)
         for name in ("errors", "calibration"):
             values[name] = {key: float(figure) for key, figure in values[name].items()}
+        if not self.signature:
+            del values["signature"]
         return values
 
 

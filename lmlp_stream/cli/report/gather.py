@@ -96,7 +96,7 @@ def examine(log: Log, config: Config, test: Path) -> TestFigures | None:
         UsageError: The file cannot be read, or holds an element the snapshot does not know.
         DamagedStoreError: The snapshot is damaged.
     """
-    follower = Follower(log, config.log.snapshots, config.name)
+    follower = Follower(log, config.log.snapshots, config.name, config.simulate.trusted_keys)
     manifest = follower.latest()
     follower.close()
     return None if manifest is None else examine_snapshot(manifest, config, test)

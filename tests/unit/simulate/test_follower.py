@@ -5,9 +5,10 @@ import pytest
 from lmlp_stream.broker.memory import MemoryLog
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import Config
-from lmlp_stream.errors import BrokerError, DamagedStoreError
+from lmlp_stream.errors import BrokerError, DamagedStoreError, UntrustedError
 from lmlp_stream.simulate.follower import Follower
-from lmlp_stream.wire.announcement import announce
+from lmlp_stream.store.signing import KEY, KeyPair, new_key_pair, signer
+from lmlp_stream.wire.announcement import SnapshotManifest, announce
 
 CONFIG = Config()
 TOPIC = CONFIG.log.snapshots
@@ -74,6 +75,30 @@ def test_a_loaded_snapshot_is_verified(log: MemoryLog, learner) -> None:
     (learner.store / manifest.id / "weights.safetensors").write_bytes(b"")
     with pytest.raises(DamagedStoreError):
         follower.load(manifest)
+
+
+def test_with_a_trusted_key_the_unsigned_and_the_wrongly_signed_are_passed_over(log: MemoryLog, learner) -> None:
+    ours, theirs = new_key_pair(), new_key_pair()
+    unsigned = learner.tell(30)
+    forged = signed_by(theirs, learner.tell(20))
+    learner.announce(forged)
+    follower = Follower(log, TOPIC, trusted_keys=(ours.public,))
+    assert follower.latest() is None
+    assert follower.untrusted.keys() == {unsigned.id, forged.id}
+    with pytest.raises(UntrustedError, match=r"2 snapshots were announced, .* is of none of simulate\.trusted_keys"):
+        follower.wait(timeout_s=0.0)
+
+    genuine = signed_by(ours, forged)
+    learner.announce(genuine)
+    assert follower.latest() == genuine
+    assert follower.load(genuine).elements == (1, 8, 14)
+    assert follower.untrusted.keys() == {unsigned.id}
+    with pytest.raises(UntrustedError):
+        follower.load(unsigned)
+
+
+def signed_by(pair: KeyPair, manifest: SnapshotManifest) -> SnapshotManifest:
+    return replace(manifest, signature=signer({KEY: pair.private})(manifest.id))
 
 
 def test_a_closed_follower_goes_on_where_it_was(log: MemoryLog, learner) -> None:

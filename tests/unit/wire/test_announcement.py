@@ -19,7 +19,13 @@ from lmlp_stream.wire.announcement import (
 from lmlp_stream.wire.examples import manifest
 from lmlp_stream.wire.record import Reason, Rejection
 
-NOT_HASHED = {"id": "x", "weights_uri": "s3://elsewhere", "code_version": "9", "created_at": "2031-01-01T00:00:00Z"}
+NOT_HASHED = {
+    "id": "x",
+    "weights_uri": "s3://elsewhere",
+    "code_version": "9",
+    "created_at": "2031-01-01T00:00:00Z",
+    "signature": "0" * 128,
+}
 
 
 def refused(value: bytes) -> Rejection:
@@ -31,6 +37,19 @@ def refused(value: bytes) -> Rejection:
 def test_an_announcement_carries_every_field() -> None:
     assert set(SNAPSHOT_ANNOUNCEMENT.fields) == {field.name for field in fields(SnapshotManifest)}
     assert read_announcement(announce(manifest())) == manifest()
+
+
+def test_a_signature_travels_and_an_unsigned_announcement_has_no_such_field() -> None:
+    signed = replace(manifest(), signature="0" * 128)
+    assert read_announcement(announce(signed)) == signed
+    assert SnapshotManifest.from_json(json.loads(json.dumps(signed.to_json()))) == signed
+    assert "signature" not in msgpack.unpackb(announce(manifest()))
+
+
+@pytest.mark.parametrize("signature", ["", "0" * 127, "0" * 129, b"0" * 128, None])
+def test_a_signature_of_another_shape_is_refused(signature: object) -> None:
+    tree = msgpack.unpackb(announce(manifest()))
+    assert refused(msgpack.packb(tree | {"signature": signature})).reason in (Reason.BAD_TEXT, Reason.WRONG_TYPE)
 
 
 def test_the_id_stays_where_a_copy_lies_elsewhere() -> None:

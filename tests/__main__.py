@@ -1,8 +1,9 @@
 """`python -m tests`: the one check. Format, lint, strict types, import layers, then every test.
 
-Arguments go to pytest: `python -m tests -k reservoir` checks everything but runs those tests only.
+One thread each: the tests start processes that share the cores. Arguments go to pytest: `python -m tests -k reservoir` checks everything but runs those tests only.
 """
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -21,10 +22,11 @@ def main() -> int:
         "layers": [SCRIPTS / "lint-imports"],
         "tests": [sys.executable, "-m", "pytest", *sys.argv[1:]],
     }
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     failed = []
     for name, command in checks.items():
         print(f"== {name}", flush=True)
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
             failed.append(name)
     print(f"== {'failed: ' + ', '.join(failed) if failed else 'all checks passed'}", flush=True)
     return len(failed)

@@ -81,6 +81,13 @@ class Source(Protocol):
         """
         ...
 
+    def at_end(self) -> bool:
+        """Whether everything that is in the log at this moment was polled; False where that cannot be known now.
+
+        Positions do not tell: what is no message, such as the mark of a transaction, may stand behind the last one.
+        """
+        ...
+
     def close(self) -> None:
         """Release the connection; the source is not used again."""
         ...

@@ -117,6 +117,10 @@ class MemorySource:
         self._positions |= {message.partition: message.offset + 1 for message in messages}
         return messages
 
+    def at_end(self) -> bool:
+        """Whether everything in the log was polled."""
+        return all(position >= self._log.bounds(partition).end for partition, position in self._positions.items())
+
     def close(self) -> None:
         """Nothing to release."""
 

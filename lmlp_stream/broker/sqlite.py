@@ -81,8 +81,7 @@ class SqliteLog:
     def bounds(self, partition: Partition) -> Bounds:
         """Readable range of a partition at this moment."""
         with self._database.transaction("DEFERRED") as connection:
-            _, end = _find(connection, partition)
-        return Bounds(0, end)
+            return _bounds(connection, *_find(connection, partition))
 
     def source(self, start: Mapping[Partition, int]) -> "SqliteSource":
         """A reader of these partitions from these next offsets, with a connection of its own."""
@@ -124,6 +123,11 @@ class SqliteSource:
         self._positions |= {message.partition: message.offset + 1 for message in messages}
         return messages
 
+    def at_end(self) -> bool:
+        """Whether everything in the file was polled."""
+        with self._database.transaction("DEFERRED") as connection:
+            return all(position >= _find(connection, partition)[1] for partition, position in self._positions.items())
+
     def close(self) -> None:
         """Close the connection."""
         self._database.close()
@@ -133,7 +137,7 @@ class SqliteSource:
         with self._database.transaction("DEFERRED") as connection:
             for partition, position in self._positions.items():
                 partition_id, end = _find(connection, partition)
-                check_position(partition, position, Bounds(0, end))
+                check_position(partition, position, _bounds(connection, partition_id, end))
                 rows = connection.execute(
                     "SELECT offset, key, value, headers, timestamp_ms FROM message "
                     "WHERE partition_id = ? AND offset >= ? ORDER BY offset LIMIT ?",
@@ -257,6 +261,15 @@ def _find(connection: sqlite3.Connection, partition: Partition) -> tuple[int, in
     if row is None:
         raise missing_partition(partition)
     return row[0], row[1]
+
+
+def _bounds(connection: sqlite3.Connection, partition_id: int, end: int) -> Bounds:
+    """From the oldest row that is there; a compacted partition begins at 0 whatever rows it lost."""
+    (compacted,) = connection.execute("SELECT compacted FROM partition WHERE id = ?", (partition_id,)).fetchone()
+    if compacted:
+        return Bounds(0, end)
+    (oldest,) = connection.execute("SELECT min(offset) FROM message WHERE partition_id = ?", (partition_id,)).fetchone()
+    return Bounds(end if oldest is None else oldest, end)
 
 
 def _append(connection: sqlite3.Connection, pending: Iterable[tuple[str, bytes, bytes, Headers, int]]) -> None:

@@ -51,7 +51,7 @@ class Reader:
             self._buffer += arrived
             if arrived:
                 silent_since = time.monotonic()
-            elif until_end and self._at_end():
+            elif until_end and self._source.at_end():
                 return Proposal(tuple(self._buffer[:n_records]), ended=True)
             elif self._buffer and time.monotonic() - silent_since > wait_s:
                 break
@@ -102,9 +102,6 @@ class Reader:
     def _read_up_to(self, partition: Partition) -> int:
         last = [m.offset + 1 for m in self._buffer if m.partition == partition]
         return max(last, default=self.positions[partition])
-
-    def _at_end(self) -> bool:
-        return all(self._read_up_to(partition) >= self._log.bounds(partition).end for partition in self.positions)
 
 
 def ranges_of(messages: tuple[Message, ...], positions: Mapping[Partition, int]) -> tuple[Range, ...]:

@@ -1,7 +1,9 @@
 """What the log, its sources and its sinks share: settings, the administrative client and plain words for errors."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import (
@@ -9,6 +11,7 @@ from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    RetriableError,
     UnknownTopicOrPartitionError,
 )
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
@@ -21,7 +24,12 @@ from lmlp_stream.errors import BrokerError
 CONNECT_S = 10.0
 REQUEST_S = 15.0
 RETRY_S = 0.2
+OUTAGE_S = 120.0
+"""How long a broker that once answered may be away before what needs it fails, s."""
 _REMEDY = "is a broker running there? deploy/kafka/start starts one"
+
+
+Answer = TypeVar("Answer")
 
 
 class Connection:
@@ -52,7 +60,7 @@ class Connection:
     def partitions(self, topic: str) -> tuple[Partition, ...]:
         """The partitions of a topic in order."""
         with self.plainly(f"describe {topic}"):
-            described = self.admin.describe_topics([topic])
+            described = self.patiently(lambda: self.admin.describe_topics([topic]))
         return tuple(
             sorted(Partition(topic, entry["partition_index"]) for item in described for entry in item["partitions"])
         )
@@ -67,6 +75,17 @@ class Connection:
         except UnknownTopicOrPartitionError as error:
             raise missing_partition(partition) from error
         return Bounds(begin[where].offset, end[where].offset)
+
+    def patiently(self, ask: Callable[[], Answer]) -> Answer:
+        """What the broker answers, asked again for up to `OUTAGE_S` while it is away or starts."""
+        deadline = time.monotonic() + OUTAGE_S
+        while True:
+            try:
+                return ask()
+            except RetriableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_S)
 
     @contextmanager
     def plainly(self, deed: str) -> Iterator[None]:

@@ -1,13 +1,12 @@
 """The log's own side: topics, bounds and committed offsets of a cluster."""
 
-import time
 from collections.abc import Iterable, Mapping
 
 from kafka import TopicPartition
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, TopicAlreadyExistsError
+from kafka.errors import TopicAlreadyExistsError
 from kafka.structs import OffsetAndMetadata
 
-from lmlp_stream.broker.kafka.connection import REQUEST_S, RETRY_S, Connection, address
+from lmlp_stream.broker.kafka.connection import Connection, address
 from lmlp_stream.broker.kafka.settings import Settings, creation
 from lmlp_stream.broker.kafka.sink import KafkaSink
 from lmlp_stream.broker.kafka.source import KafkaSource
@@ -48,7 +47,7 @@ class KafkaLog:
     def bounds(self, partition: Partition) -> Bounds:
         """Readable range of a partition at this moment; transactions that are not committed lie beyond it."""
         with self._connection.plainly(f"tell the bounds of {partition.topic}[{partition.index}]"):
-            return self._connection.bounds(partition)
+            return self._connection.patiently(lambda: self._connection.bounds(partition))
 
     def source(self, start: Mapping[Partition, int]) -> KafkaSource:
         """A reader of these partitions from these next offsets."""
@@ -61,25 +60,14 @@ class KafkaLog:
     def commit(self, group: str, positions: Mapping[Partition, int]) -> None:
         """Write positions as the offsets of a consumer group without members."""
         offsets = {address(partition): OffsetAndMetadata(at, "", -1) for partition, at in positions.items()}
-        deadline = time.monotonic() + REQUEST_S
         with self._connection.plainly(f"commit the offsets of group {group}"):
-            while not self._try_commit(group, offsets, last_time=time.monotonic() > deadline):
-                time.sleep(RETRY_S)
+            self._connection.patiently(lambda: self._commit(group, offsets))
 
     def close(self) -> None:
         """Close the log's own connection."""
         self._connection.admin.close()
 
-    def _try_commit(self, group: str, offsets: dict[TopicPartition, OffsetAndMetadata], last_time: bool) -> bool:
-        """Whether the offsets are committed; a cluster makes a group's coordinator when it is first asked for it."""
-        try:
-            errors = [
-                error for error in self._connection.admin.alter_group_offsets(group, offsets).values() if error.errno
-            ]
-            if errors:
-                raise errors[0]
-        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError):
-            if last_time:
-                raise
-            return False
-        return True
+    def _commit(self, group: str, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        for error in self._connection.admin.alter_group_offsets(group, offsets).values():
+            if error.errno:
+                raise error

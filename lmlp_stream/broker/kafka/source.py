@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, KafkaTimeoutError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from lmlp_stream.broker.kafka.connection import Connection, address
 from lmlp_stream.broker.log import Message, Partition, check_position
@@ -39,7 +39,7 @@ class KafkaSource:
         deadline = time.monotonic() + timeout_s
         with self._connection.plainly("read"):
             if self._consumer is None:
-                self._is_behind()
+                self._connection.patiently(self._is_behind)
                 self._connect()
             while True:
                 messages = self._take(max_messages)
@@ -47,6 +47,11 @@ class KafkaSource:
                 if messages or remaining_s <= 0:
                     return messages
                 self._fetch(remaining_s)
+
+    def at_end(self) -> bool:
+        """Whether everything in the cluster was polled, as far as the client has come."""
+        with self._connection.plainly("tell where its partitions end"):
+            return not any(self._fetched.values()) and self._at_end() == self._fetched.keys()
 
     def close(self) -> None:
         """Close the connection."""
@@ -97,7 +102,7 @@ class KafkaSource:
             return set()
         try:
             ends = self._client().end_offsets([address(partition) for partition in empty], _ASK_MS)
-        except KafkaTimeoutError:
+        except RetriableError:
             return set()
         self._ends = {partition: ends[address(partition)] for partition in empty}
         return {partition for partition in empty if self._next_fetched(partition) >= self._ends[partition]}

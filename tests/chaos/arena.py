@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,24 @@ window = 40
 max_regression = 1000.0
 [service]
 tick_wait_s = {tick_wait_s}
-checkpoint_every_s = 0.02
+checkpoint_every_s = {checkpoint_every_s}
 snapshot_every = 64
 metrics_port = 0
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Silence after which a tick takes what there is, and time between checkpoints, s."""
+
+    tick_wait_s: float
+    checkpoint_every_s: float
+
+
+STEADY = Cadence(tick_wait_s=3600.0, checkpoint_every_s=0.02)
+"""Every tick is full, whatever happens, so that another stream of the same records has the same ticks."""
+RAGGED = Cadence(tick_wait_s=0.02, checkpoint_every_s=0.3)
+"""Ticks take what happens to be there, and several of them lie between two checkpoints."""
 
 
 class Arena:
@@ -63,10 +78,12 @@ class Arena:
         folder: Where its files go.
         url: Its log; empty: an SQLite file in the folder.
         prefix: First part of its topics.
-        tick_wait_s: Silence after which a tick takes what there is, s.
+        partitions: Of the structures topic.
+        cadence: Of ticks and checkpoints.
+        seed: Of the learner.
     """
 
-    def __init__(self, folder: Path, *, url: str, prefix: str, partitions: int, tick_wait_s: float, seed: int) -> None:
+    def __init__(self, folder: Path, *, url: str, prefix: str, partitions: int, cadence: Cadence, seed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._file = folder / "lmlp.toml"
@@ -78,7 +95,8 @@ class Arena:
                 partitions=partitions,
                 folder=folder,
                 level=LEVEL,
-                tick_wait_s=tick_wait_s,
+                tick_wait_s=cadence.tick_wait_s,
+                checkpoint_every_s=cadence.checkpoint_every_s,
                 records_per_tick=RECORDS_PER_TICK,
             )
         )

@@ -204,6 +204,19 @@ def test_a_poll_that_waits_returns_when_something_comes(log: Log, topic: str) ->
     source.close()
 
 
+def test_a_source_knows_when_it_is_at_the_end(log: Log, topic: str) -> None:
+    write(log, topic, (b"", b"0"), (b"", b"1"))
+    source = log.source({Partition(topic, 0): log.bounds(Partition(topic, 0)).begin})
+    n_messages = len(source.poll(1, PATIENCE_S))
+    assert not source.at_end()
+    while n_messages < 2:
+        n_messages += len(source.poll(1, 1.0))
+    assert source.at_end()
+    write(log, topic, (b"", b"2"))
+    assert not source.at_end()
+    source.close()
+
+
 def test_two_logs_at_one_url_are_the_same_log(url: str, log: Log, topic: str) -> None:
     other = open_log(url, client="other")
     write(other, topic, (b"k", b"shared"))

@@ -86,3 +86,20 @@ def test_other_bytes_are_no_entry(value: bytes) -> None:
 
 def test_the_journal_begins_where_the_log_begins(log: MemoryLog) -> None:
     assert Journal(log, TOPIC, "new").position == log.bounds(Partition(TOPIC, 0)).begin
+
+
+def test_a_checkpoint_in_the_middle_of_a_replay_stands_before_what_is_not_done(log: MemoryLog) -> None:
+    old = Journal(log, TOPIC, "old")
+    old.claim()
+    decisions = [old.write_tick(number, (Range(0, 8 * number, 8 * number + 8),)) for number in range(3)]
+
+    replaying = Journal(log, TOPIC, "replaying")
+    replaying.claim()
+    replaying.done()
+    position, epoch = replaying.place
+    assert Journal(log, TOPIC, "next", position=position, epoch=epoch).claim() == decisions[1:]
+
+
+def test_a_journal_that_ends_before_a_checkpoint_stops_the_learner(log: MemoryLog) -> None:
+    with pytest.raises(BrokerError, match=r"position 7 of .* lies outside"):
+        Journal(log, TOPIC, "new", position=7, epoch=1)

@@ -80,3 +80,8 @@ def test_records_the_log_does_not_have_are_an_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(reader_module.BrokerError, match="truncated"):
         reader.take((Range(0, 0, 9),))
     assert Partition(TOPIC, 0) in reader.positions
+
+
+def test_a_position_that_the_log_does_not_reach_stops_the_learner_at_once() -> None:
+    with pytest.raises(reader_module.BrokerError, match=r"position 9 of .* lies outside"):
+        Reader(filled(3, 1), {Partition(TOPIC, 0): 9})

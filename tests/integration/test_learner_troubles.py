@@ -1,0 +1,146 @@
+"""What the learner's process does when its log, its disk or its farm fail: it goes on, or it says why not."""
+
+import json
+import resource
+import sqlite3
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+
+from lmlp_stream.broker.log import Log
+from lmlp_stream.broker.open import open_log
+from lmlp_stream.config import Config
+from lmlp_stream.store.checkpoint import checkpoints_folder
+
+Publish = Callable[[Config, Log, list[bytes]], None]
+
+
+@pytest.fixture
+def admin(kafka_url: str) -> Iterator[KafkaAdminClient]:
+    admin = KafkaAdminClient(bootstrap_servers=[kafka_url.removeprefix("kafka://")])
+    yield admin
+    admin.close()
+
+
+def fed(run: Any, publish: Publish, records: list[bytes]) -> Any:
+    with closing(open_log(run.config.log.url, client="test")) as log:
+        publish(run.config, log, records)
+    return run
+
+
+def balance(finished: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
+    assert finished.returncode == 0, finished.stderr
+    result: dict[str, Any] = json.loads(finished.stdout)
+    return result
+
+
+def on_kafka(kafka_url: str) -> tuple[str, ...]:
+    return (f"log.url={kafka_url}", f"log.prefix=t{uuid.uuid4().hex[:12]}")
+
+
+def test_an_sqlite_log_whose_oldest_records_are_gone_stops_the_learner(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    run = fed(learning(), publish, records[:20])
+    balance(run.learn("--until-end", "--json"))
+    fed(run, publish, records[20:])
+    with closing(sqlite3.connect(run.config.log.url.removeprefix("sqlite:"))) as database, database:
+        database.execute(
+            "DELETE FROM message WHERE offset < 30 AND partition_id = (SELECT id FROM partition WHERE topic = ?)",
+            (run.config.log.structures,),
+        )
+    stopped = run.learn("--until-end")
+    assert stopped.returncode == 5
+    assert "position 20" in stopped.stderr
+    assert "messages were deleted" in stopped.stderr
+
+
+@pytest.mark.kafka
+def test_a_kafka_log_whose_oldest_records_are_gone_stops_the_learner(
+    learning: Any, publish: Publish, records: list[bytes], kafka_url: str, admin: KafkaAdminClient
+) -> None:
+    run = fed(learning(settings=on_kafka(kafka_url)), publish, records[:20])
+    balance(run.learn("--until-end", "--json"))
+    fed(run, publish, records[20:])
+    admin.delete_records({TopicPartition(run.config.log.structures, 0): 30})
+    stopped = run.learn("--until-end")
+    assert stopped.returncode == 5
+    assert "position 20" in stopped.stderr
+    assert "messages were deleted" in stopped.stderr
+
+
+def test_a_log_that_was_put_back_to_an_older_state_stops_the_learner(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    run = fed(learning(), publish, records)
+    balance(run.learn("--until-end", "--json"))
+    for file in checkpoints_folder(run.config).parent.parent.parent.glob("log.db*"):
+        file.unlink()
+    fed(run, publish, records[:20])
+    stopped = run.learn("--until-end")
+    assert stopped.returncode == 5
+    assert "position 90" in stopped.stderr
+
+
+@pytest.mark.kafka
+def test_labels_of_aborted_transactions_are_never_learned(
+    learning: Any, records: list[bytes], kafka_url: str, publish: Publish
+) -> None:
+    run = fed(learning(settings=on_kafka(kafka_url)), publish, records[:10])
+    producer = KafkaProducer(bootstrap_servers=[kafka_url.removeprefix("kafka://")], transactional_id=uuid.uuid4().hex)
+    producer.init_transactions()
+    for begin, kept in ((10, False), (20, True), (30, False)):
+        producer.begin_transaction()
+        for record in records[begin : begin + 10]:
+            producer.send(run.config.log.structures, record, b"k", partition=0)
+        producer.commit_transaction() if kept else producer.abort_transaction()
+    producer.close()
+    learned = balance(run.learn("--until-end", "--json"))
+    assert learned["n_learned"] + learned["n_held_out"] == 20
+    again = balance(run.learn("--until-end", "--json"))
+    assert again["labels_learned"] == learned["labels_learned"]
+
+
+def start_on_a_full_disk(run: Any, publish: Publish, records: list[bytes]) -> "subprocess.Popen[str]":
+    """A learner with one checkpoint and more to learn, whose files may not grow to the size of another checkpoint."""
+    first = balance(fed(run, publish, records[:40]).learn("--until-end", "--json"))
+    size = (Path(first["checkpoint"]) / "state.safetensors").stat().st_size
+    process: subprocess.Popen[str] = fed(run, publish, records[40:]).start("--until-end", "--json")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
+    return process
+
+
+def test_a_full_disk_stops_the_learner_with_its_last_checkpoint_whole(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    undisturbed = balance(fed(learning("undisturbed"), publish, records).learn("--until-end", "--json"))
+
+    run = learning("full")
+    process = start_on_a_full_disk(run, publish, records)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 6
+    assert "no checkpoint can be saved after" in said
+    assert "make room and start again" in " ".join(said.split())
+    assert balance(run.learn("--until-end", "--json"))["labels_learned"] == undisturbed["labels_learned"]
+
+
+def test_a_disk_that_has_room_again_gets_the_checkpoint(learning: Any, publish: Publish, records: list[bytes]) -> None:
+    run = learning()
+    process = start_on_a_full_disk(run, publish, records)
+    history = checkpoints_folder(run.config) / "history.jsonl"
+    before = history.stat().st_size
+    while process.poll() is None and history.stat().st_size == before:
+        time.sleep(0.01)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    learned = json.loads(out)
+    assert learned["n_learned"] + learned["n_held_out"] == 50
+    assert learned["checkpoint"]

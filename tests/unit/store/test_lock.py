@@ -1,0 +1,40 @@
+"""One owner at a time, and one that was replaced finds out."""
+
+from pathlib import Path
+
+import pytest
+
+from lmlp_stream.errors import FencedError
+from lmlp_stream.store.lock import sole_owner
+
+
+def test_a_second_owner_is_refused_while_the_first_holds(tmp_path: Path) -> None:
+    with sole_owner(tmp_path) as hold:
+        with pytest.raises(FencedError, match="--take-over"), sole_owner(tmp_path):
+            pass
+        hold.confirm()
+    with sole_owner(tmp_path) as hold:
+        hold.confirm()
+
+
+def test_an_owner_that_was_replaced_is_told_so(tmp_path: Path) -> None:
+    with sole_owner(tmp_path) as old, sole_owner(tmp_path, take_over=True) as new:
+        new.confirm()
+        with pytest.raises(FencedError, match="has taken over"):
+            old.confirm()
+        with pytest.raises(FencedError, match="belongs to a running learner"), sole_owner(tmp_path):
+            pass
+
+
+def test_the_place_is_free_when_the_new_owner_ends_though_the_old_one_still_sleeps(tmp_path: Path) -> None:
+    with sole_owner(tmp_path):
+        with sole_owner(tmp_path, take_over=True):
+            pass
+        with sole_owner(tmp_path) as third:
+            third.confirm()
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_taking_over_from_nobody_is_owning(tmp_path: Path) -> None:
+    with sole_owner(tmp_path, take_over=True) as hold:
+        hold.confirm()

@@ -55,6 +55,7 @@ class Refusals:
         )
         address = letter.address.encode()
         if address in self._written:
+            self._written.remove(address)
             return
         headers = (*dead_letter_headers(letter), (LEARNER_HEADER, self._name))
         self._sink.send(self._topic, key=address, value=encode_dead_letter(letter), headers=headers)

@@ -1,7 +1,7 @@
 """The follower: which snapshots a learner has announced, and the newest of them, verified and loaded."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -41,7 +41,8 @@ class Follower:
         self.untrusted: dict[str, str] = {}
         self._source: Source | None = None
         self._positions: dict[Partition, int] = {}
-        self._manifests: dict[str, SnapshotManifest] = {}
+        self._told: set[str] = set()
+        self._latest: SnapshotManifest | None = None
 
     def new_manifests(self) -> tuple[SnapshotManifest, ...]:
         """What was announced since the last call, each snapshot once, in the order of the log.
@@ -51,15 +52,7 @@ class Follower:
         Raises:
             BrokerError: The log cannot be reached or has lost announcements.
         """
-        arrived = [read_announcement(message) for message in self._read_to_the_end()]
-        new: dict[str, SnapshotManifest] = {}
-        for manifest in arrived:
-            if isinstance(manifest, Rejection) or manifest.id in self._manifests:
-                continue
-            if (not self._name or manifest.name == self._name) and self._trusts(manifest):
-                new.setdefault(manifest.id, manifest)
-        self._manifests |= new
-        return tuple(new.values())
+        return tuple(self._new())
 
     def latest(self) -> SnapshotManifest | None:
         """The snapshot that learned the most labels, of equals the one announced last; None before the first.
@@ -67,12 +60,9 @@ class Follower:
         Raises:
             BrokerError: The log cannot be reached or has lost announcements.
         """
-        self.new_manifests()
-        newest: SnapshotManifest | None = None
-        for manifest in self._manifests.values():
-            if newest is None or manifest.labels_learned >= newest.labels_learned:
-                newest = manifest
-        return newest
+        for _ in self._new():
+            pass
+        return self._latest
 
     def wait(self, timeout_s: float) -> SnapshotManifest:
         """The latest snapshot, as soon as there is one.
@@ -122,20 +112,30 @@ class Follower:
         self.untrusted.pop(manifest.id, None)
         return True
 
-    def _read_to_the_end(self) -> list[bytes]:
+    def _new(self) -> Iterator[SnapshotManifest]:
+        """The new manifests one by one: of all others only the ids are kept, however many there are."""
+        for value in self._read_to_the_end():
+            manifest = read_announcement(value)
+            if isinstance(manifest, Rejection) or manifest.id in self._told:
+                continue
+            if (not self._name or manifest.name == self._name) and self._trusts(manifest):
+                self._told.add(manifest.id)
+                if self._latest is None or manifest.labels_learned >= self._latest.labels_learned:
+                    self._latest = manifest
+                yield manifest
+
+    def _read_to_the_end(self) -> Iterator[bytes]:
         source = self._open()
         if source is None:
-            return []
+            return
         ends = {partition: self._log.bounds(partition).end for partition in self._positions}
-        values: list[bytes] = []
         while _behind(self._positions, ends):
             messages = source.poll(MESSAGES_PER_POLL, PATIENCE_S)
             if not messages:
                 break
             for message in messages:
                 self._positions[message.partition] = message.offset + 1
-                values.append(message.value)
-        return values
+                yield message.value
 
     def _open(self) -> Source | None:
         if self._source is None:

@@ -1,6 +1,7 @@
 """`python -m tests`: the one check. Format, lint, strict types, import layers, then every test.
 
-One thread each: the tests start processes that share the cores. Arguments go to pytest: `python -m tests -k reservoir` checks everything but runs those tests only.
+Each process has one thread: the tests start many that share the cores. Arguments go to pytest:
+`python -m tests -k reservoir` checks everything but runs those tests only.
 """
 
 import os

@@ -337,8 +337,8 @@ class _Conductor:
         Raises:
             FencedError: Another learner has taken over.
         """
-        self._hold.confirm()
         self._journal.confirm()
+        self._hold.confirm()
 
     def _balance(self) -> Balance:
         checkpoint, digest = self._saved or ("", "")

@@ -1,6 +1,6 @@
 """Whatever happens to the bytes of a snapshot: it is refused, or it is the same potential."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ from lmlp_stream.atoms.symmetry import RadialFunction, SymmetrySpec
 from lmlp_stream.errors import DamagedStoreError
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.declared import DeclaredTensors
 from lmlp_stream.store.snapshot import Provenance, load, publish
 from lmlp_stream.wire.announcement import SnapshotManifest
 
 FILES = ("weights.safetensors", "manifest.json")
+ENSEMBLE = DeclaredTensors.ensemble
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +65,18 @@ def test_a_mutated_snapshot_is_refused_or_unchanged(
     manifest, folder = bundle
     originals = {name: (folder / name).read_bytes() for name in FILES}
     state = load(folder)[1].state_dict()
+    made = []
     try:
         for name, share, patch in mutations:
             content = (folder / name).read_bytes()
             place = int(share * len(content))
             after = content[place + len(patch) :] if patch else b""
             (folder / name).write_bytes(content[:place] + patch + after)
-        said, ensemble = load(folder)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(DeclaredTensors, "ensemble", lambda *given: made.append(1) or ENSEMBLE(*given))
+            said, ensemble = load(folder)
     except DamagedStoreError:
+        assert made == [], "a weight was used before the snapshot was refused"
         return
     finally:
         for name, content in originals.items():
@@ -78,3 +84,16 @@ def test_a_mutated_snapshot_is_refused_or_unchanged(
     free = {"weights_uri": "", "code_version": "", "created_at": ""}
     assert replace(said, **free) == replace(manifest, **free)
     assert all(np.array_equal(array, state[name]) for name, array in ensemble.state_dict().items())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_two_snapshots_are_not_mixed(bundle: tuple[SnapshotManifest, Path], tmp_path: Path, name: str) -> None:
+    manifest, folder = bundle
+    _, ensemble = load(folder)
+    with torch.no_grad():
+        ensemble.parameters[1]["bias_0"] += 1.0
+    story = {field.name: getattr(manifest, field.name) for field in fields(Provenance)}
+    other = tmp_path / publish(ensemble, Provenance(**story), tmp_path).id
+    (other / name).write_bytes((folder / name).read_bytes())
+    with pytest.raises(DamagedStoreError, match="weights_sha256"):
+        load(other)

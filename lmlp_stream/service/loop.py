@@ -298,6 +298,7 @@ class _Conductor:
         started = time.perf_counter()
         positions = self._reader.positions
         journal_offset, epoch = self._journal.place
+        replayed = journal_offset == self._journal.position
         state = {
             **self._learner.state_dict(),
             "service.positions": np.array([positions[p] for p in sorted(positions)], dtype=np.int64),
@@ -312,7 +313,7 @@ class _Conductor:
             "journal_position": self._n_ticks,
             "journal_offset": journal_offset,
             "epoch": epoch,
-            "dead_letters_offset": self._refusals.position,
+            "dead_letters_offset": self._refusals.position if replayed else self._refusals.start,
             **self._teller.header(),
             "config": self._config.model_dump(mode="json"),
             "code_version": version("lmlp-stream"),

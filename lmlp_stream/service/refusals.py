@@ -24,6 +24,9 @@ class Refusals:
         config: Names of learner and topics.
         log: Where they are written.
         position: Next offset of the dead letters when the last checkpoint was saved; None: no checkpoint.
+
+    Attributes:
+        start: Offset from which the letters of earlier runs were looked for.
     """
 
     def __init__(self, config: Config, log: Log, position: int | None) -> None:
@@ -33,8 +36,8 @@ class Refusals:
         self._sink = log.sink()
         self._partition = Partition(self._topic, 0)
         begin = log.bounds(self._partition).begin
-        start = begin if position is None else max(position, begin)
-        self._written = {letter.key for letter in written_letters(log, self._topic, config.name, start)}
+        self.start = begin if position is None else max(position, begin)
+        self._written = {letter.key for letter in written_letters(log, self._topic, config.name, self.start)}
 
     @property
     def position(self) -> int:

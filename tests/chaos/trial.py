@@ -157,7 +157,7 @@ class Trial:
     def _kill_one(self, point: str) -> None:
         """A learner that is killed at a failpoint, or at any time."""
         ambush = Ambush(point, self._random.randint(1, 4)) if point else None
-        child = self._victim.learner(ambush=ambush)
+        child = self._victim.learner(*self._pace(), ambush=ambush)
         self._drip(child)
         place = point
         if ambush is None:
@@ -167,6 +167,12 @@ class Trial:
         elif not self._until(child, self._ended(child), self._idle):
             place = "idle"
         self._end(child, place)
+
+    def _pace(self) -> tuple[str, ...]:
+        """With ragged ticks a life saves never or always, so that long replays are killed between two checkpoints."""
+        if not self._plan.ragged:
+            return ()
+        return ("--set", f"service.checkpoint_every_s={self._random.choice((0.0001, 3600.0))}")
 
     def _end(self, child: Child, place: str) -> None:
         child.kill()

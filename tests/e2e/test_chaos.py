@@ -37,9 +37,9 @@ def test_fifty_kills_in_five_thousand_labels_on_sqlite_change_no_bit() -> None:
 
 def test_ticks_of_any_size_are_repeated_as_the_journal_says() -> None:
     report = chaos(
-        "--log", "sqlite", "--labels", "600", "--kills", "15", "--partitions", "3", "--ragged", "--seed", "2"
+        "--log", "sqlite", "--labels", "1000", "--kills", "25", "--partitions", "3", "--ragged", "--seed", "2"
     )
-    assert report["kills"] == 15
+    assert report["kills"] == 25
 
 
 @pytest.mark.kafka

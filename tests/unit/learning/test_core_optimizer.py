@@ -43,7 +43,8 @@ def noisy_loss(net: nn.Module, step: int) -> Tensor:
 
 def ours_of(parameters: list[Tensor], settings: dict[str, object]) -> CoRe:
     scalars = {key: value for key, value in settings.items() if key not in ("frozen", "weight_decay")}
-    optimizer = CoRe(CoreConfig.model_validate({"step_sizes": (1e-6, 1e-2)} | scalars))
+    authors = {"learning_rate": 1e-3, "step_sizes": (1e-6, 1e-2), "weight_decay": 0.1}
+    optimizer = CoRe(CoreConfig.model_validate(authors | scalars))
     lists = {key: settings[key] for key in ("frozen", "weight_decay") if key in settings}
     optimizer.add_group(6, parameters, **lists)
     return optimizer

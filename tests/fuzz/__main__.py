@@ -7,9 +7,10 @@ import time
 from dataclasses import asdict
 
 from tests.fuzz.decoders import decoders
-from tests.fuzz.run import default_processes, fuzz
+from tests.fuzz.run import Findings, default_processes, fuzz
 
 ALL = "all"
+TOLD_EVERY = 100_000
 
 
 def main() -> int:
@@ -24,7 +25,16 @@ def main() -> int:
     arguments = parser.parse_args()
     started = time.perf_counter()
     chosen = names if arguments.decoder == ALL else [arguments.decoder]
-    findings = fuzz(chosen, arguments.records, arguments.seed, arguments.processes)
+    n_done = n_crashes = 0
+
+    def observe(found: Findings) -> None:
+        nonlocal n_done, n_crashes
+        n_done, n_crashes = n_done + found.n_records, n_crashes + found.crashes
+        if n_done // TOLD_EVERY > (n_done - found.n_records) // TOLD_EVERY:
+            seconds = time.perf_counter() - started
+            print(f"{n_done} records, {n_crashes} crashes, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    findings = fuzz(chosen, arguments.records, arguments.seed, arguments.processes, observe)
     if arguments.json:
         figures = {name: asdict(found) for name, found in findings.items()}
         print(json.dumps({"seed": arguments.seed, "seconds": time.perf_counter() - started, "decoders": figures}))

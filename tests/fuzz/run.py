@@ -5,7 +5,7 @@ import resource
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -60,14 +60,25 @@ class Findings:
             self.slowest_s, self.slowest_record = other.slowest_s, other.slowest_record
 
 
-def fuzz(names: Sequence[str], n_records: int, seed: int, processes: int) -> dict[str, Findings]:
-    """Findings by decoder for `n_records` shared out among the decoders; equal records for equal seeds."""
+def fuzz(
+    names: Sequence[str], n_records: int, seed: int, processes: int, observe: Callable[[Findings], None]
+) -> dict[str, Findings]:
+    """Findings by decoder for `n_records` shared out among the decoders; equal records for equal seeds.
+
+    Args:
+        names: The decoders.
+        n_records: Records of all decoders together.
+        seed: Of the records.
+        processes: How many.
+        observe: Called with the findings of each chunk.
+    """
     findings = {name: Findings() for name in names}
     n_chunks = -(-n_records // CHUNK)
     chunks = [(names[index % len(names)], index, min(CHUNK, n_records - index * CHUNK)) for index in range(n_chunks)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         for (name, _, _), found in zip(chunks, pool.map(run_chunk, chunks, repeat(seed)), strict=True):
             findings[name].add(found)
+            observe(found)
     return findings
 
 

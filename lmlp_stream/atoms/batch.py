@@ -23,7 +23,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Structures side by side: atoms are concatenated in order, neighbors padded to the largest number N.
+    """Structures side by side: atoms are concatenated in order.
 
     Arrays of one precision hold what networks touch; what is summed to total energies is float64.
 
@@ -33,10 +33,7 @@ class Batch:
         atomic_numbers: Z of each atom.
         atoms_of: Indices of the atoms of each element, by atomic number, ascending.
         values: Symmetry functions G.
-        derivatives: dG_i/d(r_j - r_i) in Å⁻¹ of each structure, as its descriptors hold them and not padded.
-        neighbor_index: Atom j of each neighbor; an atom itself in the padding.
-        reverse_slot: Neighbor slot of j that holds the same pair; the slot itself in the padding.
-        vectors: r_j - r_i in Å; zero in the padding.
+        descriptors: Neighbors and derivatives of each structure; by far the largest arrays, so not copied.
         volume: Cell volume in Å³; NaN where the structure does not repeat in all three directions.
         any_volume: Whether any volume is a number.
         n_atoms: Atoms of each structure.
@@ -52,10 +49,7 @@ class Batch:
     atomic_numbers: Int[Tensor, "A"]
     atoms_of: dict[int, Int[Tensor, "n"]]
     values: Float[Tensor, "A D"]
-    derivatives: tuple[Float[Tensor, "a D 3*n"], ...]
-    neighbor_index: Int[Tensor, "A N"]
-    reverse_slot: Int[Tensor, "A N"]
-    vectors: Float[Tensor, "A N 3"]
+    descriptors: tuple[Descriptors, ...]
     volume: Float[Tensor, "S"]
     any_volume: bool
     n_atoms: Int[Tensor, "S"]
@@ -81,8 +75,6 @@ def collate(examples: Sequence[Example]) -> Batch:
     n_atoms = np.array([s.n_atoms for s in structures])
     unknown_stress = np.full((3, 3), np.nan)
     volumes = np.array([abs(np.linalg.det(s.cell)) if s.pbc.all() else np.nan for s in structures])
-    n_neighbors = max(d.neighbor_index.shape[1] for d in descriptors)
-    first_atoms = np.cumsum(n_atoms) - n_atoms
 
     def tensor(array: np.ndarray, dtype: torch.dtype = dtype) -> Tensor:
         return torch.as_tensor(array, dtype=dtype, device=device)
@@ -93,12 +85,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         atomic_numbers=tensor(numbers, torch.int64),
         atoms_of={int(z): tensor(np.flatnonzero(numbers == z), torch.int64) for z in np.unique(numbers)},
         values=values,
-        derivatives=tuple(d.derivatives for d in descriptors),
-        neighbor_index=torch.cat(
-            [_padded_index(d, n_neighbors) + int(a) for d, a in zip(descriptors, first_atoms, strict=True)]
-        ),
-        reverse_slot=torch.cat([_padded_slots(d, n_neighbors) for d in descriptors]),
-        vectors=torch.cat([_padded_vectors(d, n_neighbors) for d in descriptors]),
+        descriptors=tuple(descriptors),
         volume=tensor(volumes),
         any_volume=bool(np.isfinite(volumes).any()),
         n_atoms=tensor(n_atoms, torch.int64),
@@ -108,22 +95,3 @@ def collate(examples: Sequence[Example]) -> Batch:
         weight=tensor(np.array([s.weight for s in structures])),
         composition=tensor(np.array([composition_of(s.atomic_numbers) for s in structures]), torch.float64),
     )
-
-
-def _padded_index(descriptors: Descriptors, n_neighbors: int) -> Int[Tensor, "A N"]:
-    index = descriptors.neighbor_index
-    n_atoms, present = index.shape
-    own = torch.arange(n_atoms, device=index.device)[:, None].expand(n_atoms, n_neighbors - present)
-    return torch.cat([index, own], dim=1)
-
-
-def _padded_slots(descriptors: Descriptors, n_neighbors: int) -> Int[Tensor, "A N"]:
-    slots = descriptors.reverse_slot
-    n_atoms, present = slots.shape
-    own = torch.arange(present, n_neighbors, device=slots.device).expand(n_atoms, n_neighbors - present)
-    return torch.cat([slots, own], dim=1)
-
-
-def _padded_vectors(descriptors: Descriptors, n_neighbors: int) -> Float[Tensor, "A N 3"]:
-    missing = n_neighbors - descriptors.neighbor_index.shape[1]
-    return torch.nn.functional.pad(descriptors.vectors, (0, 0, 0, missing))

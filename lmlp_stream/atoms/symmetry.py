@@ -15,6 +15,7 @@ from torch import Tensor
 from lmlp_stream.atoms.elements import LAST_ELEMENT, SYMBOLS
 from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure
+from lmlp_stream.atoms.symmetry_formulas import radial_part
 from lmlp_stream.atoms.symmetry_grid import AngularGrid, Neighborhood, RadialGrid
 from lmlp_stream.atoms.symmetry_spec import AngularFunction, RadialFunction, SymmetrySpec, spec_of
 from lmlp_stream.errors import UsageError
@@ -33,20 +34,21 @@ class Descriptors:
         values: G, [A D].
         derivatives: dG_i/d(r_j - r_i) in Å⁻¹, [A D 3*N]: all x, then all y, then all z; zero in the padding.
         neighbor_index: Index j of each neighbor, [A N]; an atom's own index in the padding.
-        reverse_slot: Which neighbor slot of j holds the same pair seen from j, [A N]; the slot itself in the padding.
+        reverse: Row of each component of the pair seen from j, (j*3 + component)*N + slot, [A 3 N]; the row itself in
+            the padding.
         vectors: r_j - r_i in Å, [A N 3]; zero in the padding.
     """
 
     values: Float[Tensor, "A D"]
     derivatives: Float[Tensor, "A D 3*N"]
     neighbor_index: Int[Tensor, "A N"]
-    reverse_slot: Int[Tensor, "A N"]
+    reverse: Int[Tensor, "A 3 N"]
     vectors: Float[Tensor, "A N 3"]
 
     @property
     def n_bytes(self) -> int:
         """Memory of all arrays, bytes."""
-        arrays = (self.values, self.derivatives, self.neighbor_index, self.reverse_slot, self.vectors)
+        arrays = (self.values, self.derivatives, self.neighbor_index, self.reverse, self.vectors)
         return sum(array.numel() * array.element_size() for array in arrays)
 
 
@@ -62,8 +64,9 @@ class SymmetryFunctions:
         self.spec = spec
         self.n_functions = spec.n_functions
         self._dtype, self._device = dtype, device
-        self._radial = RadialGrid(spec, dtype, device)
-        self._angular = AngularGrid(spec, dtype, device)
+        self._radial, self._angular = RadialGrid(spec, dtype, device), AngularGrid(spec, dtype, device)
+        shells = torch.tensor([*self._radial.shells, *self._angular.shells], dtype=dtype, device=device)
+        self._eta, self._r_s = shells.reshape(-1, 2, 1).unbind(1)
 
     def evaluate(self, structure: Structure) -> Descriptors:
         """Values and derivatives for every atom; equal bit for bit whatever was evaluated before.
@@ -80,18 +83,25 @@ class SymmetryFunctions:
         neighborhood = Neighborhood.of(structure, pairs, self.spec.cutoff, self._dtype, self._device)
         n_atoms, n_neighbors = neighborhood.r.shape
         values = torch.empty(n_atoms, self.n_functions, dtype=self._dtype, device=self._device)
-        derivatives = torch.empty(n_atoms, self.n_functions, 3 * n_neighbors, dtype=self._dtype, device=self._device)
-        chunk_size, n_radial = self._chunk(neighborhood), self._radial.n_functions
+        derivatives = torch.empty(n_atoms, self.n_functions, 3, n_neighbors, dtype=self._dtype, device=self._device)
+        n_radial, n_shells = self._radial.n_functions, len(self._radial.shells)
+        chunk_size = self._chunk(neighborhood)
         for first in range(0, n_atoms, chunk_size):
             rows = slice(first, first + chunk_size)
-            chunk = neighborhood.rows(rows)
-            self._radial.evaluate(chunk, values[rows, :n_radial], derivatives[rows, :n_radial])
-            self._angular.evaluate(chunk, values[rows, n_radial:], derivatives[rows, n_radial:])
+            near = neighborhood.rows(rows)
+            part, slope = radial_part(near.r[:, None], self._eta, self._r_s, self.spec.cutoff)
+            of_radial, of_angular = (rows, slice(n_radial)), (rows, slice(n_radial, None))
+            self._radial.evaluate(
+                near, part[:, :n_shells], slope[:, :n_shells], values[of_radial], derivatives[of_radial]
+            )
+            self._angular.evaluate(
+                near, part[:, n_shells:], slope[:, n_shells:], values[of_angular], derivatives[of_angular]
+            )
         return Descriptors(
             values=values,
-            derivatives=derivatives,
+            derivatives=derivatives.flatten(2),
             neighbor_index=neighborhood.index,
-            reverse_slot=neighborhood.reverse_slot,
+            reverse=neighborhood.reverse,
             vectors=neighborhood.vectors,
         )
 

@@ -25,8 +25,11 @@ def radial_part(r: Tensor, eta: Tensor, r_s: Tensor, cutoff: float) -> tuple[Ten
     (doi 10.1103/PhysRevLett.98.146401, eq. 5).
     """
     value, slope = cutoff_function(r, cutoff)
-    gaussian = torch.exp(-eta * (r - r_s) ** 2)
-    return gaussian * value, gaussian * (slope - 2 * eta * (r - r_s) * value)
+    offset = r - r_s
+    steep = eta * offset
+    gaussian = torch.exp(-(steep * offset))
+    part = gaussian * value
+    return part, (gaussian * slope).addcmul_(steep, part, value=-2)
 
 
 def multiple_angle(cosine: Tensor, zeta: int) -> tuple[Tensor, Tensor]:
@@ -35,23 +38,45 @@ def multiple_angle(cosine: Tensor, zeta: int) -> tuple[Tensor, Tensor]:
     These are the Chebyshev polynomials T_zeta and zeta U_(zeta-1) (DLMF 18.5.1-2 and 18.9.21), which need neither the
     angle nor a clamp and are smooth through 0° and 180°.
     """
-    below, value = torch.ones_like(cosine), cosine
-    slope_below, slope = torch.zeros_like(cosine), torch.ones_like(cosine)
+    below: Tensor | float = 1.0
+    slope_below: Tensor | float = 0.0
+    value, slope, twice = cosine, torch.ones_like(cosine), 2 * cosine
     for _ in range(zeta - 1):
-        below, value = value, 2 * cosine * value - below
-        slope_below, slope = slope, 2 * cosine * slope - slope_below
-    return value, zeta * slope
+        below, value = value, twice * value - below
+        slope_below, slope = slope, twice * slope - slope_below
+    return value, slope if zeta == 1 else zeta * slope
 
 
-def angular_part(cosine: Tensor, lambda_: float, zeta: int, xi: float) -> tuple[Tensor, Tensor]:
-    """a(theta) = [1/2 + (lambda/2) cos(zeta theta)]^xi and its derivative by cos(theta), from cos(theta).
+def bracket_power(
+    multiple: Tensor, slope: Tensor, lambda_: float, xi: float, *, out: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """a(theta) = [1/2 + (lambda/2) cos(zeta theta)]^xi and its derivative by cos(theta), written into `out`.
 
     Source: SCINE Parrot 1.0.0, angular option `cos`.
+
+    Args:
+        multiple: cos(zeta theta).
+        slope: Its derivative by cos(theta).
+        lambda_: Parameter.
+        xi: Parameter.
+        out: Where the result goes.
     """
-    multiple, slope = multiple_angle(cosine, zeta)
-    bracket = (0.5 + 0.5 * lambda_ * multiple).clamp(min=0)
-    power = bracket ** (xi - 1)
-    return power * bracket, (0.5 * lambda_ * xi) * power * slope
+    bracket = (0.5 * lambda_ * multiple).add_(0.5)
+    power = _whole_power(bracket, int(xi) - 1) if xi == int(xi) else bracket.clamp_(min=0) ** (xi - 1)
+    torch.mul(power, bracket, out=out[0])
+    torch.mul(power * (0.5 * lambda_ * xi), slope, out=out[1])
+    return out
+
+
+def _whole_power(x: Tensor, exponent: int) -> Tensor:
+    """x^exponent by squaring, several times as fast as the general power."""
+    if exponent == 0:
+        return torch.ones_like(x)
+    if exponent == 1:
+        return x
+    root = _whole_power(x, exponent // 2)
+    square = root * root
+    return square * x if exponent % 2 else square
 
 
 def square_root(x: Tensor) -> tuple[Tensor, Tensor]:

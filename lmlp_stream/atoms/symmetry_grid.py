@@ -17,7 +17,7 @@ from torch import Tensor
 from lmlp_stream.atoms.elements import angular_factor_table, radial_factor_table
 from lmlp_stream.atoms.neighbors import NeighborList
 from lmlp_stream.atoms.structure import Structure
-from lmlp_stream.atoms.symmetry_formulas import angular_part, radial_part, square_root
+from lmlp_stream.atoms.symmetry_formulas import bracket_power, multiple_angle, square_root
 from lmlp_stream.atoms.symmetry_spec import SymmetrySpec
 
 Part = TypeVar("Part")
@@ -29,7 +29,7 @@ class Neighborhood:
 
     Attributes:
         index: Index of each neighbor; an atom's own index in the padding.
-        reverse_slot: Neighbor slot of the same pair seen from the neighbor; the slot itself in the padding.
+        reverse: Row (j*3 + component)*N + slot of the same pair seen from its neighbor j; itself in the padding.
         vectors: r_j - r_i in Å; zero in the padding.
         r: Distances in Å; the cutoff in the padding, where every radial part vanishes.
         units: Unit vectors; zero in the padding.
@@ -38,7 +38,7 @@ class Neighborhood:
     """
 
     index: Int[Tensor, "C N"]
-    reverse_slot: Int[Tensor, "C N"]
+    reverse: Int[Tensor, "C 3 N"]
     vectors: Float[Tensor, "C N 3"]
     r: Float[Tensor, "C N"]
     units: Float[Tensor, "C 3 N"]
@@ -59,6 +59,7 @@ class Neighborhood:
         index[at] = pairs.neighbor_index
         reverse_slot = np.repeat(np.arange(n_neighbors)[None, :], structure.n_atoms, axis=0)
         reverse_slot[at] = slots[pairs.reverse_index]
+        reverse = (3 * index[:, None] + np.arange(3)[:, None]) * n_neighbors + reverse_slot[:, None]
         vectors = np.zeros((*shape, 3))
         vectors[at] = pairs.vectors
         distances = np.linalg.norm(pairs.vectors, axis=1)
@@ -70,7 +71,7 @@ class Neighborhood:
         numbers[at] = structure.atomic_numbers[pairs.neighbor_index]
         return cls(
             index=torch.as_tensor(index, device=device),
-            reverse_slot=torch.as_tensor(reverse_slot, device=device),
+            reverse=torch.as_tensor(reverse, device=device),
             vectors=torch.as_tensor(vectors, dtype=dtype, device=device),
             r=torch.as_tensor(r, dtype=dtype, device=device),
             units=torch.as_tensor(units, dtype=dtype, device=device),
@@ -82,7 +83,7 @@ class Neighborhood:
         """The neighborhood of some of the centers."""
         return Neighborhood(
             index=self.index[some],
-            reverse_slot=self.reverse_slot[some],
+            reverse=self.reverse[some],
             vectors=self.vectors[some],
             r=self.r[some],
             units=self.units[some],
@@ -96,30 +97,36 @@ class RadialGrid:
 
     Attributes:
         n_functions: Their number.
+        shells: Unique pairs of eta and r_s.
+        n_shells: Their number.
     """
 
     def __init__(self, spec: SymmetrySpec, dtype: torch.dtype, device: torch.device) -> None:
         shells = _unique((f.eta, f.r_s) for f in spec.radial)
         factors = _unique(f.factor for f in spec.radial)
-        self.n_functions = len(spec.radial)
-        self._cutoff = spec.cutoff
-        self._shells = _column_pair(shells, dtype, device)
+        self.n_functions, self.shells = len(spec.radial), shells
+        self.n_shells = len(shells)
         self._factors = _table([radial_factor_table(h) for h in factors], dtype, device)
         places = [factors.index(f.factor) * len(shells) + shells.index((f.eta, f.r_s)) for f in spec.radial]
         self._selection = _selection(places, len(factors) * len(shells), device)
 
-    def evaluate(self, near: Neighborhood, values: Float[Tensor, "C D"], derivatives: Float[Tensor, "C D 3*N"]) -> None:
+    def evaluate(
+        self,
+        near: Neighborhood,
+        part: Float[Tensor, "C S N"],
+        slope: Float[Tensor, "C S N"],
+        values: Float[Tensor, "C D"],
+        derivatives: Float[Tensor, "C D 3 N"],
+    ) -> None:
         """Write the values and their derivatives by each neighbor vector (Å⁻¹) into the given arrays."""
         if not self.n_functions:
             return
-        shell, slope = radial_part(near.r[:, None, :], *self._shells, self._cutoff)
         factor = self._factors[:, near.numbers].transpose(0, 1)
-        root, root_slope = square_root(factor @ shell.transpose(1, 2))
-        vectors = slope[:, :, None, :] * near.units[:, None, :, :]
+        root, root_slope = square_root(factor @ part.transpose(1, 2))
+        radial = (factor[:, :, None] * slope[:, None]).mul_(root_slope[..., None])
         shape = (*root.shape, 3, near.r.shape[1])
         products = derivatives.view(shape) if self._selection is None else derivatives.new_empty(shape)
-        torch.mul(factor[:, :, None, None, :], vectors[:, None], out=products)
-        products.mul_(root_slope[..., None, None])
+        torch.mul(radial[..., None, :], near.units[:, None, None], out=products)
         _select(root, products, self._selection, values, derivatives)
 
 
@@ -128,7 +135,8 @@ class AngularGrid:
 
     Attributes:
         n_functions: Their number.
-        n_shells: Number of unique shells of the legs.
+        shells: Unique pairs of eta and r_s of the legs.
+        n_shells: Their number.
         n_parts: Number of unique angular parts.
     """
 
@@ -136,19 +144,27 @@ class AngularGrid:
         shells = _unique((f.eta, f.r_s) for f in spec.angular)
         parts = _unique((f.lambda_, f.zeta, f.xi) for f in spec.angular)
         factors = _unique(f.factor for f in spec.angular)
-        self.n_functions, self.n_shells, self.n_parts = len(spec.angular), len(shells), len(parts)
-        self._cutoff = spec.cutoff
-        self._shells = _column_pair(shells, dtype, device)
+        self.n_functions, self.shells = len(spec.angular), shells
+        self.n_shells, self.n_parts = len(shells), len(parts)
         self._parts = parts
         self._factors = _table([angular_factor_table(h) for h in factors], dtype, device)
+        n_products = len(shells) * len(parts)
         places = [
-            (factors.index(f.factor) * len(shells) + shells.index((f.eta, f.r_s))) * len(parts)
+            factors.index(f.factor) * n_products
+            + shells.index((f.eta, f.r_s)) * len(parts)
             + parts.index((f.lambda_, f.zeta, f.xi))
             for f in spec.angular
         ]
-        self._selection = _selection(places, len(factors) * len(shells) * len(parts), device)
+        self._selection = _selection(places, len(factors) * n_products, device)
 
-    def evaluate(self, near: Neighborhood, values: Float[Tensor, "C D"], derivatives: Float[Tensor, "C D 3*N"]) -> None:
+    def evaluate(
+        self,
+        near: Neighborhood,
+        leg: Float[Tensor, "C S N"],
+        leg_slope: Float[Tensor, "C S N"],
+        values: Float[Tensor, "C D"],
+        derivatives: Float[Tensor, "C D 3 N"],
+    ) -> None:
         """Write the values and their derivatives by each neighbor vector (Å⁻¹) into the given arrays.
 
         With r' and a' the derivatives of the radial part by R and of the angular part by cos(theta), and with
@@ -160,58 +176,48 @@ class AngularGrid:
         n_elements = len(near.elements)
         if not self.n_functions:
             return
-        leg, leg_slope = radial_part(near.r[:, None, :], *self._shells, self._cutoff)
+        shape = (self.n_parts, n_centers, n_elements, self.n_shells)
         part, part_slope = self._angular_parts(near.units)
         of_element = (near.numbers[:, None, :] == near.elements[:, None]).to(leg.dtype)
-        legs = of_element[:, :, None, :] * leg[:, None, :, :]
-        sums = legs.flatten(1, 2) @ part
-        sums = sums.view(n_centers, n_elements, self.n_shells, self.n_parts, n_neighbors)
-        leg_vectors = legs[:, :, :, None, :] * near.units[:, None, None, :, :]
-        vector_sums = leg_vectors.flatten(1, 3) @ part_slope
-        vector_sums = vector_sums.view(n_centers, n_elements, self.n_shells, 3, self.n_parts, n_neighbors)
+        legs = leg[:, None] * of_element[:, :, None]
+        sums = (legs.flatten(1, 2) @ part).view(*shape, n_neighbors)
+        leg_vectors = legs[:, :, :, None] * near.units[:, None, None]
+        vector_sums = (leg_vectors.flatten(1, 3) @ part_slope).view(*shape, 3, n_neighbors)
 
         factor = self._factors[:, near.numbers[:, None, :], near.elements[:, None]].transpose(0, 1)
-        weighted = (sums * leg[:, None, :, None, :]).flatten(2, 3).transpose(2, 3)
-        pairs = 0.5 * (factor.flatten(2) @ weighted.flatten(1, 2))
-        root, root_slope = square_root(pairs)
+        weighted = (sums * leg[:, None]).permute(1, 2, 4, 3, 0).flatten(3).flatten(1, 2)
+        root, root_slope = square_root(0.5 * (factor.flatten(2) @ weighted))
 
-        vectors = self._by_vector(near, leg, leg_slope, sums, vector_sums)
-        shape = (*root.shape, 3, n_neighbors)
-        products = derivatives.view(shape) if self._selection is None else derivatives.new_empty(shape)
-        torch.mul(factor[:, :, 0, None, None, :], vectors[:, None, 0], out=products)
+        across = (leg / near.r[:, None])[:, None, :, None]
+        sideways = vector_sums * across
+        x, y, z = (near.units[:, None, None, component] for component in range(3))
+        along = sideways[..., 0, :] * x
+        along.addcmul_(sideways[..., 1, :], y).addcmul_(sideways[..., 2, :], z)
+        stretch = torch.mul(sums, leg_slope[:, None]).sub_(along)[..., None, :]
+        units = near.units[:, None, None]
+        vectors = leg.new_empty(*shape[1:], self.n_parts, 3, n_neighbors)
+        torch.addcmul(sideways, stretch, units, out=vectors.permute(3, 0, 1, 2, 4, 5))
+        vectors = vectors.flatten(2, 3)
+        grid = (*factor.shape[:2], *vectors.shape[2:])
+        products = derivatives.view(grid) if self._selection is None else derivatives.new_empty(grid)
+        torch.mul(factor[:, :, 0, None, None], vectors[:, None, 0], out=products)
         for element in range(1, n_elements):
-            products.addcmul_(factor[:, :, element, None, None, :], vectors[:, None, element])
-        products.mul_(root_slope[..., None, None])
+            products.addcmul_(factor[:, :, element, None, None], vectors[:, None, element])
+        products.mul_(root_slope.view(*grid[:3], 1, 1))
         _select(root, products, self._selection, values, derivatives)
 
-    def _angular_parts(self, units: Float[Tensor, "C 3 N"]) -> tuple[Tensor, Tensor]:
-        n_centers, _, n_neighbors = units.shape
+    def _angular_parts(
+        self, units: Float[Tensor, "C 3 N"]
+    ) -> tuple[Float[Tensor, "L C N N"], Float[Tensor, "L C N N"]]:
+        """Angular parts of all pairs of neighbors and their derivatives by the cosine; 0 for a neighbor with itself."""
         cosine = units.transpose(1, 2) @ units
-        others = 1 - torch.eye(n_neighbors, dtype=units.dtype, device=units.device)
-        shape = (n_centers, n_neighbors, self.n_parts, n_neighbors)
-        part, slope = units.new_empty(shape), units.new_empty(shape)
-        for index, (lambda_, zeta, xi) in enumerate(self._parts):
-            value, by_cosine = angular_part(cosine, lambda_, zeta, xi)
-            torch.mul(value, others, out=part[:, :, index])
-            torch.mul(by_cosine, others, out=slope[:, :, index])
-        return part.flatten(2), slope.flatten(2)
-
-    def _by_vector(
-        self,
-        near: Neighborhood,
-        leg: Float[Tensor, "C S N"],
-        leg_slope: Float[Tensor, "C S N"],
-        sums: Float[Tensor, "C E S L N"],
-        vector_sums: Float[Tensor, "C E S 3 L N"],
-    ) -> Float[Tensor, "C E S*L 3 N"]:
-        across = (leg / near.r[:, None, :])[:, None, :, None, :]
-        x, y, z = (near.units[:, None, None, None, component, :] for component in range(3))
-        along = vector_sums[:, :, :, 0] * x
-        along.addcmul_(vector_sums[:, :, :, 1], y).addcmul_(vector_sums[:, :, :, 2], z)
-        stretch = sums * leg_slope[:, None, :, None, :] - across * along
-        vectors = across[..., None, :] * vector_sums.transpose(3, 4)
-        vectors.addcmul_(stretch[..., None, :], near.units[:, None, None, None, :, :])
-        return vectors.flatten(2, 3)
+        multiples = {zeta: multiple_angle(cosine, zeta) for _, zeta, _ in self._parts}
+        part, slope = cosine.new_empty(2, self.n_parts, *cosine.shape)
+        for (lambda_, zeta, xi), *out in zip(self._parts, part, slope, strict=True):
+            bracket_power(*multiples[zeta], lambda_, xi, out=(out[0], out[1]))
+        for array in (part, slope):
+            array.diagonal(dim1=2, dim2=3).zero_()
+        return part, slope
 
 
 def _select(
@@ -219,25 +225,18 @@ def _select(
     products: Float[Tensor, "C H F 3 N"],
     selection: Int[Tensor, "D"] | None,
     values: Float[Tensor, "C D"],
-    derivatives: Float[Tensor, "C D 3*N"],
+    derivatives: Float[Tensor, "C D 3 N"],
 ) -> None:
     """Take the listed functions of the grid in the order of the list; a whole grid already lies in `derivatives`."""
     if selection is None:
         values.copy_(root.flatten(1))
     else:
         values.copy_(root.flatten(1)[:, selection])
-        derivatives.copy_(products.flatten(1, 2).flatten(2)[:, selection])
+        derivatives.copy_(products.flatten(1, 2)[:, selection])
 
 
 def _unique(items: Iterable[Part]) -> list[Part]:
     return list(dict.fromkeys(items))
-
-
-def _column_pair(
-    shells: list[tuple[float, float]], dtype: torch.dtype, device: torch.device
-) -> tuple[Float[Tensor, "S 1"], Float[Tensor, "S 1"]]:
-    columns = torch.tensor(shells, dtype=dtype, device=device).reshape(-1, 2)
-    return columns[:, :1], columns[:, 1:]
 
 
 def _table(tables: list[np.ndarray], dtype: torch.dtype, device: torch.device) -> Tensor:

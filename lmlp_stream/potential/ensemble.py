@@ -11,8 +11,9 @@ from torch import Tensor
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
-from lmlp_stream.potential.forces import Reorder, by_vector_of, forces_of, stress_of
-from lmlp_stream.potential.network import forward_with_gradient, init_network, parameter_names
+from lmlp_stream.potential.forces import forces_and_stress
+from lmlp_stream.potential.network import init_network, parameter_names
+from lmlp_stream.potential.networks import networks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,24 +113,13 @@ class Ensemble:
         batch holds dG/dr, which the members share.
         """
         with torch.set_grad_enabled(differentiable):
-            energies, gradients = self._networks(batch)
-            atomic = energies.double().transpose(0, 1)
+            energies, gradients, rows = networks(self.parameters, batch)
+            atomic = energies.double().transpose(0, 1)[rows]
             total = atomic.new_zeros(batch.n_structures, self.members).index_add(0, batch.structure_index, atomic)
-            by_vector = by_vector_of(gradients, batch)
+            forces, stress = forces_and_stress(gradients, rows, batch)
             return Prediction(
-                energy=total.transpose(0, 1) + self.baseline.energy(batch.composition),
-                forces=forces_of(by_vector, batch),
-                stress=stress_of(by_vector, batch),
+                energy=total.transpose(0, 1) + self.baseline.energy(batch.composition), forces=forces, stress=stress
             )
-
-    def _networks(self, batch: Batch) -> tuple[Float[Tensor, "M A"], Float[Tensor, "M A D"]]:
-        pieces = [forward_with_gradient(self.parameters[z], batch.values[some]) for z, some in batch.atoms_of.items()]
-        atoms = torch.cat(list(batch.atoms_of.values()))
-        place = torch.empty_like(atoms)
-        place[atoms] = torch.arange(len(atoms), device=atoms.device)
-        energies = Reorder.apply(torch.cat([energy for energy, _ in pieces], dim=1), 1, place, atoms)
-        gradients = Reorder.apply(torch.cat([gradient for _, gradient in pieces], dim=1), 1, place, atoms)
-        return energies, gradients
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all parameters and of the baseline, by dotted name."""

@@ -7,6 +7,7 @@ n atoms, D symmetry functions, h neurons.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -24,11 +25,6 @@ NARROWEST_SPREAD = 0.05
 
 LAST_LAYER_SHARE = 0.1
 """Initial output weights are this share of unit variance, so that members begin about 0.1 eV per atom apart."""
-
-
-def stanh(x: Tensor) -> Tensor:
-    """1.59223 tanh(x); source: SCINE Parrot 1.0.0."""
-    return STANH * torch.tanh(x)
 
 
 def init_network(
@@ -66,37 +62,121 @@ def parameter_names(n_hidden: int) -> tuple[str, ...]:
     return ("shift", "scale", *(name for layer in layers for name in layer))
 
 
-def n_layers(parameters: Parameters) -> int:
-    """Number of linear layers."""
-    return sum(name.startswith("weight_") for name in parameters)
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """A network with the standardisation taken into the first layer, and the factor of sTanh into the next.
 
+    The standardisation is taken about the mean of the members' shifts, so that one array of G - center serves them all.
 
-def forward(parameters: Parameters, values: Float[Tensor, "n D"]) -> Float[Tensor, "M n"]:
-    """Atomic energies of all members in eV, without the baseline."""
-    return forward_with_gradient(parameters, values)[0]
-
-
-def forward_with_gradient(
-    parameters: Parameters, values: Float[Tensor, "n D"]
-) -> tuple[Float[Tensor, "M n"], Float[Tensor, "M n D"]]:
-    """Atomic energies of all members in eV and their derivatives by the symmetry functions.
-
-    The derivative is written out, so it costs one pass back and can itself be differentiated for the force loss. The
-    standardisation is taken into the first layer, about the mean of the members' shifts: one matrix product of the
-    shared G serves all members. The factor of sTanh is taken into the layer that follows.
+    Attributes:
+        center: Mean shift of the members.
+        weights: Of each layer.
+        biases: Of each layer.
     """
+
+    center: Float[Tensor, "D"]
+    weights: tuple[Float[Tensor, "M i o"], ...]
+    biases: tuple[Float[Tensor, "M 1 o"], ...]
+
+
+def fold(parameters: Parameters) -> Folded:
+    """The folded form of parameters."""
     shift, scale = parameters["shift"], parameters["scale"]
-    center = shift.detach().mean(dim=0)
-    weights = [STANH * parameters[f"weight_{layer}"] for layer in range(n_layers(parameters))]
-    weights[0] = scale[:, :, None] * parameters["weight_0"]
-    offset = parameters["bias_0"] - (shift - center)[:, None, :] @ weights[0]
-    x = (values - center) @ weights[0] + offset
-    slopes = []
-    for layer, weight in enumerate(weights[1:], start=1):
-        hyperbolic = torch.tanh(x)
-        slopes.append(1 - hyperbolic**2)
-        x = torch.baddbmm(parameters[f"bias_{layer}"], hyperbolic, weight)
-    gradient = weights[-1].transpose(1, 2)
-    for weight, slope in zip(reversed(weights[:-1]), reversed(slopes), strict=True):
-        gradient = (gradient * slope) @ weight.transpose(1, 2)
-    return x[:, :, 0], gradient.expand(-1, len(values), -1)
+    center = shift.mean(dim=0)
+    count = sum(name.startswith("weight_") for name in parameters)
+    first = scale[:, :, None] * parameters["weight_0"]
+    offset = parameters["bias_0"] - (shift - center)[:, None, :] @ first
+    return Folded(
+        center=center,
+        weights=(first, *(STANH * parameters[f"weight_{layer}"] for layer in range(1, count))),
+        biases=(offset, *(parameters[f"bias_{layer}"] for layer in range(1, count))),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What one pass forth and back through a network leaves behind.
+
+    Attributes:
+        energies: Atomic energies in eV.
+        hidden: G - center, then tanh of each hidden layer.
+        by_input: dE/d of what enters the tanh of each hidden layer, and at last ones for the energy itself.
+        by_hidden: dE/d of what leaves the tanh of each hidden layer.
+    """
+
+    energies: Float[Tensor, "M n"]
+    hidden: list[Float[Tensor, "M n h"]]
+    by_input: list[Float[Tensor, "M n h"]]
+    by_hidden: list[Float[Tensor, "M n h"]]
+
+
+def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Float[Tensor, "n M D"]) -> Pass:
+    """Atomic energies; their derivatives by the symmetry functions are written into `gradients`."""
+    n_members, count = len(network.biases[0]), len(network.weights)
+    hidden = [(values - network.center).expand(n_members, -1, -1)]
+    for layer in range(count - 1):
+        hidden.append(torch.baddbmm(network.biases[layer], hidden[-1], network.weights[layer]).tanh_())
+    energies = torch.baddbmm(network.biases[-1], hidden[-1], network.weights[-1])
+    by_input: list[Tensor] = [torch.ones_like(energies)]
+    by_hidden: list[Tensor] = []
+    for layer in range(count - 1, 0, -1):
+        by_hidden.insert(0, torch.bmm(by_input[0], network.weights[layer].transpose(1, 2)))
+        by_input.insert(0, _through_tanh(by_hidden[0], hidden[layer]))
+    torch.bmm(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
+    return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input, by_hidden=by_hidden)
+
+
+def gradient_of(
+    parameters: Parameters,
+    network: Folded,
+    done: Pass,
+    by_energies: Float[Tensor, "M n"],
+    by_gradients: Float[Tensor, "n M D"],
+) -> dict[str, Tensor]:
+    """Derivative of a loss by the parameters, from those by the energies and by the gradients of a pass.
+
+    Reverse differentiation of `forth_and_back`, written out: first of its way back, then of its way forth.
+    """
+    count = len(network.weights)
+    by_weight: list[Tensor] = []
+    by_slope: list[Tensor] = []
+    upstream = by_gradients.transpose(0, 1)
+    for layer, weight in enumerate(network.weights):
+        by_weight.append(torch.bmm(upstream.transpose(1, 2), done.by_input[layer]))
+        if layer < count - 1:
+            upstream = torch.bmm(upstream, weight)
+            by_slope.append((upstream * done.by_hidden[layer]).mul_(done.hidden[layer + 1]))
+            upstream = _through_tanh(upstream, done.hidden[layer + 1])
+    by_bias: list[Tensor] = []
+    upstream = by_energies[:, :, None].contiguous()
+    for layer in range(count - 1, -1, -1):
+        by_weight[layer].baddbmm_(done.hidden[layer].transpose(1, 2), upstream)
+        by_bias.insert(0, upstream.sum(dim=1, keepdim=True))
+        if layer:
+            slope = by_slope[layer - 1]
+            upstream = slope.baddbmm_(upstream, network.weights[layer].transpose(1, 2), beta=-2)
+            upstream = _through_tanh(upstream, done.hidden[layer])
+    return _unfolded(parameters, network, by_weight, by_bias)
+
+
+def _unfolded(
+    parameters: Parameters, network: Folded, by_weight: list[Tensor], by_bias: list[Tensor]
+) -> dict[str, Tensor]:
+    """Derivatives by the parameters, from those by the folded form."""
+    by_first = by_weight[0].baddbmm_((parameters["shift"] - network.center)[:, :, None], by_bias[0], alpha=-1)
+    gradients = {
+        "shift": -(network.weights[0] @ by_bias[0].transpose(1, 2))[:, :, 0],
+        "scale": (by_first * parameters["weight_0"]).sum(dim=2),
+        "weight_0": by_first.mul_(parameters["scale"][:, :, None]),
+        "bias_0": by_bias[0],
+    }
+    for layer in range(1, len(by_weight)):
+        gradients[f"weight_{layer}"] = by_weight[layer].mul_(STANH)
+        gradients[f"bias_{layer}"] = by_bias[layer]
+    return gradients
+
+
+def _through_tanh(upstream: Tensor, hyperbolic: Tensor) -> Tensor:
+    """The derivative by the argument of a tanh, from that by its value, in one pass."""
+    through: Tensor = torch.ops.aten.tanh_backward(upstream, hyperbolic)
+    return through

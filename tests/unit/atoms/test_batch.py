@@ -47,35 +47,10 @@ def test_atoms_of_all_structures_are_concatenated_in_order() -> None:
     assert torch.equal(batch.values[:3], WATER.descriptors.values)
 
 
-def test_neighbors_are_padded_to_the_largest_number() -> None:
+def test_descriptors_are_not_copied() -> None:
     batch = collate([WATER, COPPER, ALONE])
-    n_neighbors = COPPER.descriptors.neighbor_index.shape[1]
-    assert batch.neighbor_index.shape == (5, n_neighbors)
-    assert torch.equal(batch.vectors[:3, :2], WATER.descriptors.vectors)
-    assert batch.vectors[:3, 2:].abs().max() == 0
-
-
-def test_derivatives_are_not_copied() -> None:
-    batch = collate([WATER, COPPER, ALONE])
-    assert batch.derivatives[0] is WATER.descriptors.derivatives
-    assert batch.derivatives[2].shape[2] == 0
-
-
-def test_neighbor_indices_point_into_the_batch_and_the_padding_to_the_atom_itself() -> None:
-    batch = collate([COPPER, WATER, ALONE])
-    assert (batch.neighbor_index[0] == 0).all()
-    assert batch.neighbor_index[1, :2].tolist() == [2, 3]
-    assert (batch.neighbor_index[1, 2:] == 1).all()
-    assert (batch.neighbor_index[4] == 4).all()
-
-
-def test_the_reverse_of_the_reverse_slot_is_the_slot() -> None:
-    batch = collate([COPPER, WATER, ALONE])
-    slots = torch.arange(batch.neighbor_index.shape[1]).expand_as(batch.neighbor_index)
-    assert torch.equal(batch.reverse_slot[batch.neighbor_index, batch.reverse_slot], slots)
-    assert torch.equal(
-        batch.vectors[batch.neighbor_index, batch.reverse_slot], torch.where(batch.vectors == 0, 0, -batch.vectors)
-    )
+    assert batch.descriptors[0] is WATER.descriptors
+    assert batch.descriptors[2].derivatives.shape[2] == 0
 
 
 def test_missing_labels_are_nan() -> None:
@@ -111,5 +86,5 @@ def test_composition_counts_atoms_by_atomic_number() -> None:
 
 def test_an_atom_alone_makes_a_batch() -> None:
     batch = collate([ALONE])
-    assert batch.neighbor_index.shape == (1, 0)
-    assert batch.derivatives[0].shape[2] == 0
+    assert batch.values.shape == (1, FUNCTIONS.n_functions)
+    assert batch.descriptors[0].neighbor_index.shape == (1, 0)

@@ -189,8 +189,16 @@ def test_the_size_of_descriptors_is_that_of_their_arrays() -> None:
     descriptors = functions().evaluate(ethanol())
     n_atoms, n_neighbors = descriptors.neighbor_index.shape
     n_functions = SPEC.n_functions
-    numbers = n_atoms * (n_functions + 3 * n_functions * n_neighbors + 2 * n_neighbors + 3 * n_neighbors)
+    numbers = n_atoms * (n_functions + 3 * n_functions * n_neighbors + n_neighbors + 3 * n_neighbors + 3 * n_neighbors)
     assert descriptors.n_bytes == 8 * numbers
+
+
+def test_the_reverse_of_a_pair_is_the_opposite_vector_and_its_reverse_the_pair() -> None:
+    descriptors = functions().evaluate(from_ase(bulk("NaCl", "rocksalt", a=5.0)))
+    reverse = descriptors.reverse.flatten()
+    vectors = descriptors.vectors.transpose(1, 2).flatten()
+    assert torch.equal(reverse[reverse], torch.arange(len(reverse)))
+    torch.testing.assert_close(vectors[reverse], -vectors, rtol=0, atol=1e-14)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -1,0 +1,64 @@
+"""The networks of all elements of a batch as one differentiable function.
+
+Axes: M members, A atoms, n atoms of one element, D symmetry functions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.potential.network import Parameters, fold, forth_and_back, gradient_of
+
+
+def networks(
+    parameters: Mapping[int, Parameters], batch: Batch
+) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Int[Tensor, "A"]]:
+    """Atomic energies of all members in eV and their derivatives by G, both grouped by element; the row of each atom.
+
+    The graph leads to the parameters; the derivative by them is written out in `network`.
+    """
+    order = torch.cat(list(batch.atoms_of.values()))
+    rows = torch.empty_like(order)
+    rows[order] = torch.arange(len(order), device=order.device)
+    flat = [array for z in batch.atoms_of for array in parameters[z].values()]
+    names = tuple(tuple(parameters[z]) for z in batch.atoms_of)
+    energies, gradients = _Networks.apply(batch, names, *flat)
+    return energies, gradients, rows
+
+
+class _Networks(torch.autograd.Function):
+    """Energies and gradients of each element, one after the other in `batch.atoms_of`."""
+
+    @staticmethod
+    def forward(ctx: Any, batch: Batch, names: tuple[tuple[str, ...], ...], *flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Each element fills its rows."""
+        arrays = iter(flat)
+        ctx.parameters = [{name: next(arrays) for name in of_element} for of_element in names]
+        n_atoms, n_functions = batch.values.shape
+        gradients = batch.values.new_empty(n_atoms, len(flat[0]), n_functions)
+        ctx.folded, ctx.passes, first = [], [], 0
+        for parameters, some in zip(ctx.parameters, batch.atoms_of.values(), strict=True):
+            network = fold(parameters)
+            values = batch.values.index_select(0, some)
+            done = forth_and_back(network, values, gradients[first : first + len(some)])
+            ctx.folded.append(network)
+            ctx.passes.append(done)
+            first += len(some)
+        return torch.cat([done.energies for done in ctx.passes], dim=1), gradients
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Each element's parameters in their order."""
+        by_energies, by_gradients = upstream
+        found: list[Tensor] = []
+        first = 0
+        for parameters, network, done in zip(ctx.parameters, ctx.folded, ctx.passes, strict=True):
+            some = slice(first, first + done.energies.shape[1])
+            by_name = gradient_of(parameters, network, done, by_energies[:, some], by_gradients[some])
+            found += [by_name[name] for name in parameters]
+            first = some.stop
+        return None, None, *found

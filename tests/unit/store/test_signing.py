@@ -52,7 +52,7 @@ def test_the_unsigned_is_not_trusted() -> None:
         replace(signed(), id=manifest(step=1).id),
         replace(signed(), signature="0" * 128),
         replace(signed(), signature="x" * 128),
-        replace(signed(), signature=signed().signature[:126] + "00"),
+        replace(signed(), signature=f"{int(signed().signature[:2], 16) ^ 1:02x}" + signed().signature[2:]),
     ],
     ids=["another key", "another snapshot", "zeros", "no digits", "changed"],
 )

@@ -107,7 +107,7 @@ class CoreConfig(Section):
     betas: tuple[float, float, float, float] = Field(
         (0.7375, 0.8125, 250.0, 0.99), description="beta1a, beta1b, beta1c, beta2"
     )
-    weight_decay: float = Field(0.1, ge=0.0, description="Decay d of weights (never of biases)")
+    weight_decay: float = Field(1.0, ge=0.0, description="Decay d of weights (never of biases)")
     score_history: NonNegativeInt = Field(0, description="Steps of the score history; 0: no plasticity factors")
     frozen: Share = Field(0.0, description="Share of the highest-scored weights of a tensor that a step leaves alone")
 

@@ -20,7 +20,7 @@ Parameters = Mapping[str, Tensor]
 STANH = 1.59223
 """Factor of sTanh, which keeps unit variance for inputs of unit variance (SCINE Parrot 1.0.0)."""
 
-NARROWEST_SPREAD = 0.05
+NARROWEST_SPREAD = 0.1
 """Smallest standard deviation a symmetry function is divided by; its values are of the order 0.1 to 2."""
 
 LAST_LAYER_SHARE = 0.1

@@ -37,6 +37,9 @@ from lmlp_stream.wire.limits import Limits
 
 logger = logging.getLogger(__name__)
 
+OUTCOMES = ("learned", "held_out", "duplicates", "refused")
+"""What can become of a record; a checkpoint says how many of each the learner met in its life."""
+
 MACHINE_KEYS = ("device", "threads")
 """Settings of the potential that say where it runs, not what it is."""
 
@@ -137,7 +140,8 @@ class _Conductor:
         self._limits = Limits.of(config.wire)
         self._learner = Learner.restore(config, _of_learner(restored.state)) if restored else Learner(config)
         self._n_ticks = int(header.get("journal_position", 0))
-        self._n_records: dict[str, int] = dict.fromkeys(("learned", "held_out", "duplicates", "refused"), 0)
+        self._n_records: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
+        self._n_records_before = dict(header.get("records", self._n_records))
         positions = start_positions(log, config.log.structures, header.get("positions", {}))
         self._reader = stack.enter_context(closing(Reader(log, positions)))
         writer = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -307,6 +311,7 @@ class _Conductor:
         header = {
             "name": self._config.name,
             "labels_learned": self._learner.labels_learned,
+            "records": {name: n + self._n_records_before[name] for name, n in self._n_records.items()},
             "steps": self._learner.n_steps,
             "elements": list(self._learner.elements),
             "positions": {str(p.index): position for p, position in sorted(positions.items())},

@@ -168,3 +168,5 @@ def test_the_verbs_agree_about_the_newest_snapshot(
     described = json.loads(subprocess.run(inspect, text=True, capture_output=True, check=True, timeout=60).stdout)
     assert described["state_sha256"] == learned["state_sha256"]
     assert described["labels_learned"] == learned["labels_learned"]
+    assert described["records"] == {name: learned[f"n_{name}"] for name in described["records"]}
+    assert sum(described["records"].values()) == len(records)

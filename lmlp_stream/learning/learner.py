@@ -19,6 +19,7 @@ from lmlp_stream.learning.columns import read_text_column, text_column
 from lmlp_stream.learning.evaluation import (
     ERROR_ROW,
     MIN_HELD_OUT,
+    Errors,
     EvaluationReport,
     HeldError,
     Window,
@@ -146,6 +147,11 @@ class Learner:
         return len(self._memory.reservoir)
 
     @property
+    def prequential(self) -> Errors:
+        """Errors of the newest arrivals before they were learned."""
+        return summary(self._window.rows)
+
+    @property
     def n_held_out(self) -> int:
         """Structures in the hold-out."""
         return len(self._memory.hold_out)
@@ -201,7 +207,7 @@ class Learner:
         return EvaluationReport(
             labels_learned=self.labels_learned,
             n_steps=self.n_steps,
-            prequential=summary(self._window.rows),
+            prequential=self.prequential,
             domains=self._window.by_domain(),
             retention=summary(rows),
             calibration=calibration(rows if len(rows) >= MIN_HELD_OUT else self._window.rows),

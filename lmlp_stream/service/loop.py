@@ -29,7 +29,7 @@ from lmlp_stream.service.journal import Journal
 from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.service.reader import Reader, opened, ranges_of, start_positions
 from lmlp_stream.service.refusals import Refusals
-from lmlp_stream.service.teller import Teller
+from lmlp_stream.service.teller import Teller, figures
 from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_folder, state_sha256
 from lmlp_stream.store.lock import Hold, sole_owner
 from lmlp_stream.wire.journal import Tell, Tick
@@ -270,6 +270,7 @@ class _Conductor:
         metrics.learned(line["n_learned"])
         metrics.held_out(line["n_held_out"])
         metrics.duplicates(line["n_duplicates"])
+        metrics.prequential(**figures(self._learner.prequential))
         metrics.disagreement(
             energy=line["energy_disagreement_ev_per_atom"], force=line["force_disagreement_ev_per_angstrom"]
         )

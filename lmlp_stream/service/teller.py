@@ -63,8 +63,7 @@ class Teller:
         """
         report = learner.assess()
         self._labels_told = learner.labels_learned
-        self._metrics.prequential(**_figures(report.prequential))
-        self._metrics.retention(**_figures(report.retention))
+        self._metrics.retention(**figures(report.retention))
         self._metrics.domains({name: (e.energy_rmse, e.force_rmse) for name, e in report.domains.items()})
         self._metrics.coverage(
             energy=report.calibration.energy_coverage_90, forces=report.calibration.force_coverage_90
@@ -155,7 +154,8 @@ def provenance_of(
     )
 
 
-def _figures(errors: Errors) -> dict[str, float]:
+def figures(errors: Errors) -> dict[str, float]:
+    """The errors by the names the metrics use."""
     return {
         "energy_rmse": errors.energy_rmse,
         "energy_mae": errors.energy_mae,

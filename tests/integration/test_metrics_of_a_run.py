@@ -1,0 +1,71 @@
+"""Every figure of Prometheus is fed by a real run of the loop."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lmlp_stream.broker.log import Log
+from lmlp_stream.broker.open import open_log
+from lmlp_stream.config import Config
+from lmlp_stream.service.loop import serve
+from lmlp_stream.service.metrics import Metrics
+
+Publish = Callable[[Config, Log, list[bytes]], None]
+
+
+@pytest.fixture
+def exposed(learning: Any, publish: Publish, records: list[bytes]) -> dict[str, list[Any]]:
+    """Samples by name after sixty good records, two damaged ones and a duplicate."""
+    config = learning(settings=("service.checkpoint_every_s=0.01", "evaluation.window=20")).config
+    metrics = Metrics(learner=config.name, version="test")
+    with closing(open_log(config.log.url, client="test")) as log:
+        publish(config, log, [*records[:60], b"damaged", records[0][:-9], records[0]])
+        serve(config, log, metrics, until_end=True, stopped=lambda: False, observe=lambda _: None)
+    samples: dict[str, list[Any]] = {}
+    for family in text_string_to_metric_families(metrics.exposition()):
+        for sample in family.samples:
+            samples.setdefault(sample.name, []).append(sample)
+    return samples
+
+
+def test_records_are_counted_by_what_became_of_them(exposed: dict[str, list[Any]]) -> None:
+    outcomes = {sample.labels["outcome"]: sample.value for sample in exposed["lmlp_records_total"]}
+    assert outcomes["learned"] + outcomes["held_out"] == 60
+    assert outcomes["duplicate"] == 1
+    assert outcomes["refused"] == 2
+    assert sum(sample.value for sample in exposed["lmlp_rejections_total"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lmlp_broker_up",
+        "lmlp_steps_total",
+        "lmlp_step_seconds_count",
+        "lmlp_loss_count",
+        "lmlp_labels_learned",
+        "lmlp_elements",
+        "lmlp_reservoir_structures",
+        "lmlp_holdout_structures",
+        "lmlp_checkpoint_timestamp_seconds",
+        "lmlp_checkpoint_seconds_count",
+        "lmlp_snapshot_timestamp_seconds",
+        "lmlp_snapshots_announced_total",
+        "lmlp_prequential_energy_rmse_ev_per_atom",
+        "lmlp_prequential_force_rmse_ev_per_angstrom",
+        "lmlp_retention_force_rmse_ev_per_angstrom",
+        "lmlp_domain_prequential_force_rmse_ev_per_angstrom",
+        "lmlp_disagreement_force_ev_per_angstrom",
+        "lmlp_coverage_90_ratio",
+    ],
+)
+def test_a_figure_is_fed(exposed: dict[str, list[Any]], name: str) -> None:
+    assert all(math.isfinite(sample.value) and sample.value > 0 for sample in exposed[name])
+
+
+def test_nothing_waits_at_the_end_of_the_log(exposed: dict[str, list[Any]]) -> None:
+    assert [sample.value for sample in exposed["lmlp_lag_records"]] == [0]

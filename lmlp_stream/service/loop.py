@@ -172,7 +172,7 @@ class _Conductor:
         """Replay what the journal decided, then decide and learn what comes."""
         self._hold.confirm()
         entries = self._journal.claim()
-        self._metrics.broker(up=True)
+        self._look()
         for entry in entries:
             if stopped():
                 break
@@ -190,6 +190,7 @@ class _Conductor:
                 wait_s=settings.service.tick_wait_s,
                 until_end=until_end,
                 stopped=stopped,
+                heard=self._metrics.broker,
             )
             if proposal.messages:
                 ranges = ranges_of(proposal.messages, self._reader.positions)
@@ -242,10 +243,7 @@ class _Conductor:
             "labels_learned": self._learner.labels_learned,
             **report.named(),
         }
-        lag = self._reader.lag()
-        for partition, n_records in lag.items():
-            self._metrics.lag(partition, n_records)
-        line["lag"] = sum(lag.values())
+        line["lag"] = self._look()
         for outcome in ("learned", "held_out", "duplicates"):
             self._n_records[outcome] += line[f"n_{outcome}"]
         self._n_records["refused"] += n_refused
@@ -270,19 +268,28 @@ class _Conductor:
         metrics.learned(line["n_learned"])
         metrics.held_out(line["n_held_out"])
         metrics.duplicates(line["n_duplicates"])
-        metrics.prequential(**figures(self._learner.prequential))
         metrics.disagreement(
             energy=line["energy_disagreement_ev_per_atom"], force=line["force_disagreement_ev_per_angstrom"]
         )
-        metrics.state(
-            labels_learned=line["labels_learned"],
-            elements=len(line["elements"]),
-            reservoir=line["reservoir"],
-            holdout=line["holdout"],
-        )
+
+    def _look(self) -> int:
+        """How many records wait; the figures say what the learner and its log are like now."""
+        metrics, learner = self._metrics, self._learner
+        lag = self._reader.lag()
+        for partition, n_records in lag.items():
+            metrics.lag(partition, n_records)
         requests = self._log.bounds(self._requests)
         metrics.request_seen(requests.end - requests.begin - self._n_requests)
         self._n_requests = requests.end - requests.begin
+        metrics.broker(up=True)
+        metrics.prequential(**figures(learner.prequential))
+        metrics.state(
+            labels_learned=learner.labels_learned,
+            elements=len(learner.elements),
+            reservoir=learner.n_remembered,
+            holdout=learner.n_held_out,
+        )
+        return sum(lag.values())
 
     def _keep_if_possible(self) -> None:
         """Keep; where the disk is full, say so and try again later: what was learned is still here and in the log."""

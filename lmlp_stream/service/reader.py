@@ -43,17 +43,31 @@ class Reader:
         self._source = log.source(self.positions)
         self._buffer: list[Message] = []
 
-    def propose(self, n_records: int, *, wait_s: float, until_end: bool, stopped: Callable[[], bool]) -> Proposal:
-        """The next `n_records` messages; fewer after `wait_s` of silence or at the end; none when stopped."""
+    def propose(
+        self,
+        n_records: int,
+        *,
+        wait_s: float,
+        until_end: bool,
+        stopped: Callable[[], bool],
+        heard: Callable[[bool], None] = lambda _: None,
+    ) -> Proposal:
+        """The next `n_records` messages; fewer after `wait_s` of silence or at the end; none when stopped.
+
+        In silence `heard` is told whether the log answers that this is its end, or does not answer.
+        """
         silent_since = time.monotonic()
         while len(self._buffer) < n_records and not stopped():
             arrived = self._source.poll(n_records - len(self._buffer), POLL_S)
             self._buffer += arrived
             if arrived:
                 silent_since = time.monotonic()
-            elif until_end and self._source.at_end():
+                continue
+            at_end = self._source.at_end()
+            heard(at_end)
+            if until_end and at_end:
                 return Proposal(tuple(self._buffer[:n_records]), ended=True)
-            elif self._buffer and time.monotonic() - silent_since > wait_s:
+            if self._buffer and time.monotonic() - silent_since > wait_s:
                 break
         if stopped():
             return Proposal((), ended=True)

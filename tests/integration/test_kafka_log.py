@@ -173,6 +173,7 @@ def test_a_killed_broker_costs_nothing(new_kafka: Callable[[], Any], caplog: pyt
     for value in sent[100:200]:
         sink.send(topic, key=value, value=value)
     messages += reader.poll(1000, 0.5)
+    assert not reader.at_end()
     broker.start()
     for value in sent[200:]:
         sink.send(topic, key=value, value=value)

@@ -18,12 +18,23 @@ Publish = Callable[[Config, Log, list[bytes]], None]
 
 
 @pytest.fixture
-def exposed(learning: Any, publish: Publish, records: list[bytes]) -> dict[str, list[Any]]:
-    """Samples by name after sixty good records, two damaged ones and a duplicate."""
-    config = learning(settings=("service.checkpoint_every_s=0.01", "evaluation.window=20")).config
-    metrics = Metrics(learner=config.name, version="test")
+def config(learning: Any, publish: Publish, records: list[bytes]) -> Config:
+    """Of a log with sixty good records, two damaged ones and a duplicate."""
+    config: Config = learning(settings=("service.checkpoint_every_s=0.01", "evaluation.window=20")).config
     with closing(open_log(config.log.url, client="test")) as log:
         publish(config, log, [*records[:60], b"damaged", records[0][:-9], records[0]])
+    return config
+
+
+@pytest.fixture
+def exposed(config: Config) -> dict[str, list[Any]]:
+    return samples_of_a_run(config)
+
+
+def samples_of_a_run(config: Config) -> dict[str, list[Any]]:
+    """Samples by name when the end of the log is reached."""
+    metrics = Metrics(learner=config.name, version="test")
+    with closing(open_log(config.log.url, client="test")) as log:
         serve(config, log, metrics, until_end=True, stopped=lambda: False, observe=lambda _: None)
     samples: dict[str, list[Any]] = {}
     for family in text_string_to_metric_families(metrics.exposition()):
@@ -69,3 +80,19 @@ def test_a_figure_is_fed(exposed: dict[str, list[Any]], name: str) -> None:
 
 def test_nothing_waits_at_the_end_of_the_log(exposed: dict[str, list[Any]]) -> None:
     assert [sample.value for sample in exposed["lmlp_lag_records"]] == [0]
+
+
+def test_a_learner_that_resumes_shows_its_figures_before_anything_arrives(
+    config: Config, exposed: dict[str, list[Any]]
+) -> None:
+    resumed = samples_of_a_run(config)
+    for name in (
+        "lmlp_lag_records",
+        "lmlp_labels_learned",
+        "lmlp_elements",
+        "lmlp_reservoir_structures",
+        "lmlp_holdout_structures",
+        "lmlp_prequential_force_rmse_ev_per_angstrom",
+        "lmlp_snapshot_labels",
+    ):
+        assert [sample.value for sample in resumed[name]] == [sample.value for sample in exposed[name]]

@@ -66,6 +66,14 @@ def test_silence_makes_a_smaller_tick() -> None:
     assert not proposal.ended
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_in_silence_the_reader_says_whether_the_log_answers(monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
+    reader, heard = reader_of(filled(0, 1)), []
+    monkeypatch.setattr(reader._source, "at_end", lambda: answers)
+    reader.propose(16, wait_s=9.0, until_end=False, stopped=lambda: bool(heard), heard=heard.append)
+    assert heard == [answers]
+
+
 def test_a_stopped_reader_proposes_nothing() -> None:
     reader = reader_of(filled(3, 1))
     proposal = reader.propose(16, wait_s=9.0, until_end=False, stopped=lambda: True)

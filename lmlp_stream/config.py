@@ -204,12 +204,13 @@ FIXED_SECTIONS = ("seed", "name", "symmetry", "potential", "core", "learning", "
 """What a checkpoint holds a learner to, with `wire.level_of_theory`; everything else may change in its life."""
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+def load_config(path: Path | str, overrides: Iterable[str] = ()) -> Config:
     """The configuration of a TOML file, with `section.key=value` settings laid over it.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; the message names each place.
     """
+    path = Path(path)
     try:
         tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -39,6 +39,7 @@ class Teller:
         self._history = history
         self._sign = signer(os.environ)
         self._sink = log.sink()
+        self._labels_examined = int(header.get("labels_examined", 0))
         self._labels_told = int(header.get("labels_told", 0))
         self._told_at = float(header.get("told_at", 0.0))
         self.snapshot_id = str(header.get("snapshot_id", ""))
@@ -47,11 +48,16 @@ class Teller:
 
     def header(self) -> dict[str, Any]:
         """What the next run must know."""
-        return {"snapshot_id": self.snapshot_id, "labels_told": self._labels_told, "told_at": self._told_at}
+        return {
+            "snapshot_id": self.snapshot_id,
+            "labels_examined": self._labels_examined,
+            "labels_told": self._labels_told,
+            "told_at": self._told_at,
+        }
 
     def untold(self, learner: Learner) -> bool:
-        """Whether the learner learned something since it was last examined for a snapshot."""
-        return learner.labels_learned > self._labels_told
+        """Whether the learner learned something since a snapshot was announced, or last withheld by its examination."""
+        return learner.labels_learned > self._labels_examined
 
     def tell(self, learner: Learner, journal_position: int, *, confirm: Callable[[], None]) -> None:
         """Examine the learner; store and announce a snapshot if it is admissible.
@@ -62,7 +68,6 @@ class Teller:
             confirm: Raises where another learner has taken over; asked before the snapshot is announced.
         """
         report = learner.assess()
-        self._labels_told = learner.labels_learned
         self._metrics.retention(**figures(report.retention))
         self._metrics.domains({name: (e.energy_rmse, e.force_rmse) for name, e in report.domains.items()})
         self._metrics.coverage(
@@ -82,10 +87,12 @@ class Teller:
             learner.note_announced(report)
             try:
                 self._publish(learner, report, journal_position, confirm)
+                self._labels_examined = learner.labels_learned
                 line["id"] = self.snapshot_id
             except OSError as error:
                 self._withhold(learner, line, [STORE], f"{self._config.store.url} cannot be written: {error}")
         else:
+            self._labels_examined = learner.labels_learned
             self._withhold(learner, line, line["reasons"], ", ".join(report.reasons))
         self._history.append("snapshot", line)
 
@@ -117,8 +124,8 @@ class Teller:
         self._sink.flush()
         self.snapshot_id = manifest.id
         self.n_announced += 1
-        self._told_at = time.time()
-        self._metrics.snapshot_announced(timestamp_s=self._told_at, labels_learned=learner.labels_learned)
+        self._labels_told, self._told_at = learner.labels_learned, time.time()
+        self._metrics.snapshot_announced(timestamp_s=self._told_at, labels_learned=self._labels_told)
 
 
 def provenance_of(

@@ -144,3 +144,23 @@ def test_a_disk_that_has_room_again_gets_the_checkpoint(learning: Any, publish: 
     learned = json.loads(out)
     assert learned["n_learned"] + learned["n_held_out"] == 50
     assert learned["checkpoint"]
+
+
+def test_a_snapshot_that_could_not_be_stored_is_announced_by_the_next_run(
+    learning: Any, publish: Publish, records: list[bytes], tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "in the way"
+    in_the_way.write_text("a file where the folder of the store should be")
+    settings = (f"store.url={in_the_way}/store", f"store.checkpoints={tmp_path}/checkpoints")
+    run = fed(learning(settings=settings), publish, records[:40])
+
+    withheld = balance(run.learn("--until-end", "--json"))
+    assert withheld["n_announced"] == 0
+    assert withheld["n_withheld"] > 0
+    assert json.loads((Path(withheld["checkpoint"]) / "checkpoint.json").read_text())["labels_told"] == 0
+
+    in_the_way.unlink()
+    announced = balance(run.learn("--until-end", "--json"))
+    assert announced["n_announced"] == 1
+    assert announced["labels_learned"] == withheld["labels_learned"]
+    assert balance(run.learn("--until-end", "--json"))["n_announced"] == 0

@@ -27,7 +27,7 @@ def evaluate(ensemble: Ensemble, path: Path, advance: Callable[[], None]) -> dic
     """Errors of the ensemble mean on every labelled structure of a file; `advance` is called after each.
 
     Raises:
-        UsageError: The file cannot be read, holds no labels, or an element or composition that was never learned.
+        UsageError: The file cannot be read, holds no labels, or an element that was never learned.
     """
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     structures = labelled_structures(path)

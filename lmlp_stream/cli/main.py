@@ -36,7 +36,8 @@ VERBS = (
 )
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 2 usage, 3 configuration, 4 learning diverged, 5 log or broker, 6 damaged store, 130 Ctrl-C."
+    "Exit codes: 0 done, 1 a process of the demo failed, 2 usage, 3 configuration, 4 learning diverged, "
+    "5 log or broker, 6 damaged store, 130 Ctrl-C."
 )
 
 

@@ -17,7 +17,14 @@ from lmlp_stream.errors import ConfigError
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+_SENTENCES = {
+    "extra_forbidden": "there is no such setting",
+    "model_type": "this is a section, give its settings one by one",
+}
 
 
 class Section(BaseModel):
@@ -93,7 +100,7 @@ class PotentialConfig(Section):
     members: PositiveInt = Field(8, description="Potentials in the ensemble")
     hidden: tuple[PositiveInt, ...] = Field((102, 61, 44), description="Neurons of the hidden layers")
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the potential")
-    device: str = Field("auto", description="auto (a GPU where there is one), cpu, cuda or cuda:N")
+    device: Device = Field("auto", description="auto (a GPU where there is one), cpu, cuda or cuda:N")
     threads: NonNegativeInt = Field(0, description="CPU threads of the linear algebra; 0: one per core")
     atomic_energies: dict[str, float] = Field({}, description="Energies of free atoms by symbol, eV; missing: fitted")
 
@@ -214,14 +221,16 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> Config:
     try:
         tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"cannot read {path}: {error.strerror}; `lmlp-stream config template > {path}` writes one"
-        ) from error
+        remedy = "name a TOML file" if path.exists() else f"`lmlp-stream config template > {path}` writes one"
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {remedy}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
-    for override in overrides:
+        raise ConfigError(
+            f"{path} is not TOML: {error}; `lmlp-stream config template` shows how it is written"
+        ) from error
+    settings = tuple(overrides)
+    for override in settings:
         _lay_over(tree, override)
-    return parse_config(tree, place=str(path))
+    return parse_config(tree, place=f"{path} with --set" if settings else str(path))
 
 
 def parse_config(tree: dict[str, Any], *, place: str) -> Config:
@@ -234,7 +243,7 @@ def parse_config(tree: dict[str, Any], *, place: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])} = {item['input']!r}: {item['msg']}"
+            f"{'.'.join(map(str, item['loc']))} = {item['input']!r}: {_SENTENCES.get(item['type'], item['msg'])}"
             for item in error.errors()
         )
         raise ConfigError(f"{place}: {wrong}; `lmlp-stream config template` shows every key") from error
@@ -243,7 +252,9 @@ def parse_config(tree: dict[str, Any], *, place: str) -> Config:
 def _lay_over(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+        raise ConfigError(
+            f"--set {override!r} is not of the form section.key=value; write for example --set potential.members=4"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -25,16 +25,30 @@ def open_log(url: str, *, client: str) -> Log:
         ConfigError: The URL is none of these.
         BrokerError: The log cannot be reached.
     """
+    check_url(url)
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         return _MEMORY.setdefault(url, MemoryLog())
     if scheme == "sqlite":
         return SqliteLog(sqlite_path(rest))
-    if scheme == "kafka":
-        from lmlp_stream.broker.kafka.log import KafkaLog
+    from lmlp_stream.broker.kafka.log import KafkaLog
 
-        return KafkaLog(kafka_servers(rest), client=client, security=security(os.environ))
-    raise ConfigError(f"log.url = {url!r} is not of the form sqlite:PATH, kafka://HOST:PORT,... or memory:")
+    return KafkaLog(kafka_servers(rest), client=client, security=security(os.environ))
+
+
+def check_url(url: str) -> None:
+    """Refuse what names no log; nothing is opened.
+
+    Raises:
+        ConfigError: The URL is none of those that `open_log` opens.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "sqlite":
+        sqlite_path(rest)
+    elif scheme == "kafka":
+        kafka_servers(rest)
+    elif scheme != "memory":
+        raise ConfigError(f"log.url = {url!r} is not of the form sqlite:PATH, kafka://HOST:PORT,... or memory:")
 
 
 def sqlite_path(rest: str) -> Path:

@@ -4,6 +4,7 @@ import json
 
 import typer
 
+from lmlp_stream.broker.open import check_url
 from lmlp_stream.cli.options import AsJson, ConfigPath, Settings, configured
 from lmlp_stream.cli.terminal import explain
 from lmlp_stream.config import config_schema, config_template, config_toml
@@ -27,6 +28,7 @@ def template() -> None:
 def check(config: ConfigPath, settings: Settings = None) -> None:
     """Say whether a configuration is valid; exit code 3 if not."""
     read = configured(config, settings)
+    check_url(read.log.url)
     if not read.wire.level_of_theory:
         explain("warning: wire.level_of_theory is empty; name the method that makes the labels before you feed any")
     typer.echo(f"{config} is valid: learner {read.name!r}, log {read.log.url}, store {read.store.url}")

@@ -40,13 +40,25 @@ def test_settings_are_laid_over_the_file(path: Path) -> None:
         ("=3", "not of the form section.key=value"),
         ("name.first=3", "name is not a section"),
         ("potential.members=0", r"potential\.members = 0: Input should be greater than 0"),
-        ("potential.mebers=3", r"potential\.mebers = 3: Extra inputs are not permitted"),
+        ("potential.mebers=3", r"potential\.mebers = 3: there is no such setting"),
+        ("log=here", r"log = 'here': this is a section"),
+        ("potential.device=gpu", r"potential\.device = 'gpu': String should match"),
         ("name=Not A Name", r"name = 'Not A Name': String should match"),
     ],
 )
 def test_a_wrong_setting_is_named(path: Path, setting: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         load_config(path, [setting])
+
+
+def test_a_wrong_setting_is_not_blamed_on_the_file_alone(path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lmlp\.toml with --set: "):
+        load_config(path, ["potential.members=0"])
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name a TOML file"):
+        load_config(tmp_path)
 
 
 def test_a_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_a_wrong_configuration_ends_with_code_3_and_one_line(monkeypatch, capsys
     assert "log.uri" in err
 
 
+@pytest.mark.parametrize("url", ["sqlit:a.db", "sqlite:", "kafka://", "a.db"])
+def test_a_configuration_whose_log_cannot_be_opened_is_not_called_valid(monkeypatch, capsys, config: Path, url: str):
+    assert run(monkeypatch, "config", "check", config, "--set", f"log.url={url}") == 3
+    assert "log.url = " in capsys.readouterr().err
+
+
 def test_a_missing_configuration_ends_with_code_3(monkeypatch, capsys, tmp_path: Path):
     assert run(monkeypatch, "config", "check", tmp_path / "no.toml") == 3
     assert "config template" in capsys.readouterr().err

@@ -155,9 +155,13 @@ def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:
 
 
 def _device(name: str) -> torch.device:
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        return torch.device("cuda" if n_gpus else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= n_gpus:
+        raise ConfigError(f"potential.device = {name!r}, but torch finds {n_gpus} GPUs here; use auto or cpu")
+    return device
 
 
 def _atomic_energies(config: Config) -> dict[int, float]:

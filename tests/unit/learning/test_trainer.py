@@ -1,9 +1,11 @@
 """Averaged weights beside those in training."""
 
+import pytest
 import torch
 
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.config import Config, parse_config
+from lmlp_stream.errors import ConfigError
 from lmlp_stream.learning.trainer import Trainer
 from tests.unit.learning.structures import METHANE, WATER, labelled
 
@@ -58,3 +60,9 @@ def test_elements_that_are_absent_keep_weights_and_averages():
         trainer.step(both)
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.ensemble.parameters[8].items())
     assert trainer.ensemble.elements == (1, 6, 8)
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"potential\.device = 'cuda:3', but torch finds 0 GPUs here"):
+        Trainer(parse_config({"potential": {"device": "cuda:3"}}, place="test"))

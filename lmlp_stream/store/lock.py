@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from lmlp_stream.errors import FencedError
+from lmlp_stream.errors import DamagedStoreError, FencedError
 
 
 class Hold:
@@ -45,10 +45,17 @@ def sole_owner(folder: Path, *, take_over: bool = False) -> Iterator[Hold]:
 
     Raises:
         FencedError: Another process holds it.
+        DamagedStoreError: It cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"
-    with _replaced(path) if take_over else _locked(path) as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _replaced(path) if take_over else _locked(path)
+    except OSError as error:
+        raise DamagedStoreError(
+            f"{folder} cannot be written: {error.strerror}; name a folder that can in store.url or store.checkpoints"
+        ) from error
+    with lock as file:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

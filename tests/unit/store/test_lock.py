@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lmlp_stream.errors import FencedError
+from lmlp_stream.errors import DamagedStoreError, FencedError
 from lmlp_stream.store.lock import sole_owner
 
 
@@ -15,6 +15,12 @@ def test_a_second_owner_is_refused_while_the_first_holds(tmp_path: Path) -> None
         hold.confirm()
     with sole_owner(tmp_path) as hold:
         hold.confirm()
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_the_settings_that_say_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DamagedStoreError, match=r"cannot be written.*store\.url"), sole_owner(tmp_path / "file" / "a"):
+        pass
 
 
 def test_an_owner_that_was_replaced_is_told_so(tmp_path: Path) -> None:

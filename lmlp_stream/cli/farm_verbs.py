@@ -106,15 +106,16 @@ def _found(report: FileReport) -> str:
         if key
     )
     passed_over = [
-        f"{n} {what}, the first is {first}"
+        f"{n} {what}, the first: {first}"
         for n, what, first in (
             (report.n_unlabelled, "without labels are passed over", report.first_unlabelled),
             (report.n_refused, "that would be refused are passed over", report.first_refusal),
         )
         if n
     ]
-    names = [f"{name} from {_sources(sources)}" for name, sources in _named(report)]
-    return "; ".join([f"{report.path}: {counted(report.n_structures, 'structure')}", labels, *names, *passed_over])
+    names = [f"{name} from {_sources(sources)}" for name, sources in _named(report) if sources]
+    parts = (f"{report.path}: {counted(report.n_structures, 'structure')}", labels, *names, *passed_over)
+    return "; ".join(part for part in parts if part)
 
 
 def _named(report: FileReport) -> tuple[tuple[str, dict[str, int]], ...]:

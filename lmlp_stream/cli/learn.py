@@ -12,14 +12,12 @@ from typing import Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.stopping import stopping
-from lmlp_stream.cli.terminal import console
+from lmlp_stream.cli.terminal import console, explain
 from lmlp_stream.config import Config
 from lmlp_stream.service.loop import Balance, serve
 from lmlp_stream.service.metrics import Metrics
@@ -50,10 +48,9 @@ def run_learner(config: Config, *, until_end: bool, as_json: bool, take_over: bo
                 )
         finally:
             close_metrics()
-        if as_json:
-            typer.echo(json.dumps(asdict(balance)))
-        else:
-            Console().print(_table(balance))
+        if not balance.labels_learned:
+            explain(f"nothing is learned yet; `lmlp-stream feed` publishes labels to {config.log.structures}")
+        typer.echo(json.dumps(asdict(balance)) if as_json else _lines(balance))
 
 
 def set_threads(config: Config) -> None:
@@ -101,10 +98,7 @@ def _progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
         yield observe
 
 
-def _table(balance: Balance) -> Table:
-    table = Table(title="what was learned", show_header=False, title_justify="left")
-    table.add_column()
-    table.add_column(overflow="fold")
+def _lines(balance: Balance) -> str:
     rows = {
         "labels learned": f"{balance.n_learned} in this run, {balance.labels_learned} in all",
         "held out": str(balance.n_held_out),
@@ -113,9 +107,8 @@ def _table(balance: Balance) -> Table:
         "optimizer steps": str(balance.n_steps),
         "snapshots": f"{balance.n_announced} announced, {balance.n_withheld} withheld",
         "newest snapshot": balance.snapshot_id or "none yet",
-        "checkpoint": balance.checkpoint,
+        "checkpoint": balance.checkpoint or "none yet",
         "state": balance.state_sha256,
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())

@@ -155,8 +155,9 @@ def _print_figures(figures: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures))
         return
+    width = max(map(len, figures))
     for name, value in figures.items():
-        typer.echo(f"{name:<32} {_shown(value)}")
+        typer.echo(f"{name:<{width}}  {_shown(value)}")
 
 
 def _shown(value: object) -> str:

@@ -53,6 +53,16 @@ def test_feed_says_what_it_took_and_how_many(monkeypatch, capsys, tmp_path: Path
     assert n_messages(f"sqlite:{tmp_path}/log.db") == 2
 
 
+def test_feed_says_what_it_passed_over(monkeypatch, capsys, tmp_path: Path, config: Path):
+    write(tmp_path / "a.extxyz", [Atoms("CO", [[0, 0, 0], [0, 0, 1.1]])])
+
+    assert run(monkeypatch, "feed", config, tmp_path / "a.extxyz", "--skip-unlabelled") == 0
+
+    assert f"{tmp_path}/a.extxyz: 1 structure; 1 without labels are passed over, the first: structure 1 lacks" in (
+        capsys.readouterr().err
+    )
+
+
 def test_feed_answers_in_json(monkeypatch, capsys, tmp_path: Path, config: Path):
     write(tmp_path / "a.extxyz", [carbon_monoxide(1.0, phase="gas", run=1), carbon_monoxide(2.0, phase="gas", run=1)])
     write(tmp_path / "b.extxyz", [carbon_monoxide(3.0, phase="gas", run=2)])

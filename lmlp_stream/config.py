@@ -160,7 +160,6 @@ class ServiceConfig(Section):
     tick_wait_s: PositiveFloat = Field(2.0, description="A tick starts with fewer records after this silence, s")
     checkpoint_every_s: PositiveFloat = Field(30.0, description="Time between checkpoints, s")
     snapshot_every: PositiveInt = Field(100, description="Labels learned between snapshots")
-    max_refused_share: Share = Field(1.0, description="Stop when more of the last 1,000 records are refused")
     metrics_host: str = Field("127.0.0.1", description="Address of the Prometheus endpoint")
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(9464, description="Its port; 0: any free port")
 

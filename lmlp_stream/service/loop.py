@@ -166,6 +166,7 @@ class _Conductor:
         self._requests = Partition(config.log.requests, 0)
         self._n_requests = 0
         self._saved_at = time.monotonic()
+        self._n_ticks_saved = self._n_ticks
         self._saved: tuple[str, str] | None = (str(restored.path), header["state_sha256"]) if restored else None
 
     def run(self, *, until_end: bool, stopped: Callable[[], bool]) -> Balance:
@@ -197,6 +198,8 @@ class _Conductor:
                 self._follow(self._journal.write_tick(self._n_ticks, ranges))
             if proposal.ended:
                 break
+            if not proposal.messages:
+                self._keep_if_due()
         if until_end and not stopped() and self._teller.untold(self._learner):
             self._follow(self._journal.write_tell(self._n_ticks))
 
@@ -219,8 +222,7 @@ class _Conductor:
         cadence = self._config.service.snapshot_every
         if isinstance(entry, Tell) or self._learner.labels_learned // cadence > before // cadence:
             self._teller.tell(self._learner, self._n_ticks, confirm=self._confirm)
-        if time.monotonic() - self._saved_at > self._config.service.checkpoint_every_s:
-            self._keep_if_possible()
+        self._keep_if_due()
 
     def _learn(self, messages: list[Message]) -> None:
         arrived = opened(messages, self._limits)
@@ -291,8 +293,14 @@ class _Conductor:
         )
         return sum(lag.values())
 
-    def _keep_if_possible(self) -> None:
-        """Keep; where the disk is full, say so and try again later: what was learned is still here and in the log."""
+    def _keep_if_due(self) -> None:
+        """Keep what is in no checkpoint when the last one is old enough.
+
+        Where the disk is full, say so and try again later: what was learned is still here and in the log.
+        """
+        saved_ago_s = time.monotonic() - self._saved_at
+        if self._n_ticks == self._n_ticks_saved or saved_ago_s <= self._config.service.checkpoint_every_s:
+            return
         try:
             self._keep()
         except DamagedStoreError as error:
@@ -341,7 +349,7 @@ class _Conductor:
                 "again: the last checkpoint is whole and the log replays the rest"
             ) from error
         self._log.commit(self._config.name, positions)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._n_ticks_saved = time.monotonic(), self._n_ticks
         self._saved = (str(path), state_sha256(state))
         self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=time.perf_counter() - started)
 

@@ -52,7 +52,7 @@ class Reader:
         stopped: Callable[[], bool],
         heard: Callable[[bool], None] = lambda _: None,
     ) -> Proposal:
-        """The next `n_records` messages; fewer after `wait_s` of silence or at the end; none when stopped.
+        """The next `n_records` messages; fewer or none after `wait_s` of silence or at the end; none when stopped.
 
         In silence `heard` is told whether the log answers that this is its end, or does not answer.
         """
@@ -67,7 +67,7 @@ class Reader:
             heard(at_end)
             if until_end and at_end:
                 return Proposal(tuple(self._buffer[:n_records]), ended=True)
-            if self._buffer and time.monotonic() - silent_since > wait_s:
+            if time.monotonic() - silent_since > wait_s:
                 break
         if stopped():
             return Proposal((), ended=True)

@@ -1,6 +1,7 @@
 """A learner that is stopped while it repeats what the journal decided goes on with what is left of it."""
 
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -11,7 +12,7 @@ from lmlp_stream.config import Config
 from lmlp_stream.service.journal import JournalReader
 from lmlp_stream.service.loop import Balance, serve
 from lmlp_stream.service.metrics import Metrics
-from lmlp_stream.store.checkpoint import checkpoints_folder
+from lmlp_stream.store.checkpoint import Checkpoints, checkpoints_folder
 
 Publish = Callable[[Config, Log, list[bytes]], None]
 
@@ -50,3 +51,22 @@ def test_stopped_while_catching_up_it_ends_like_one_that_never_was(
     with closing(open_log(config.log.url, client="test")) as log:
         numbers = [entry.number for entry in JournalReader(log, config.log.journal(config.name)).decisions()]
     assert numbers == list(range(len(numbers)))
+
+
+def test_in_silence_what_was_learned_last_gets_its_checkpoint(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    config: Config = learning(settings=("service.checkpoint_every_s=1.0", "service.tick_wait_s=0.1")).config
+    deadline = time.monotonic() + 60.0
+    kept: list[int] = []
+
+    def stopped() -> bool:
+        restored = Checkpoints(checkpoints_folder(config), 3).restore()
+        kept.append(restored.header["journal_position"] if restored else 0)
+        return kept[-1] == 1 or time.monotonic() > deadline
+
+    with closing(open_log(config.log.url, client="test")) as log:
+        publish(config, log, records[:8])
+        metrics = Metrics(learner=config.name, version="test")
+        serve(config, log, metrics, until_end=False, stopped=stopped, observe=lambda _: None)
+    assert kept[-1] == 1

@@ -30,7 +30,7 @@ from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.service.reader import Reader, opened, ranges_of, start_positions
 from lmlp_stream.service.refusals import Refusals
 from lmlp_stream.service.teller import Teller, figures
-from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_folder, state_sha256
+from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_folder, describe
 from lmlp_stream.store.lock import Hold, sole_owner
 from lmlp_stream.wire.journal import Tell, Tick
 from lmlp_stream.wire.limits import Limits
@@ -167,7 +167,7 @@ class _Conductor:
         self._n_requests = 0
         self._saved_at = time.monotonic()
         self._n_ticks_saved = self._n_ticks
-        self._saved: tuple[str, str] | None = (str(restored.path), header["state_sha256"]) if restored else None
+        self._saved = restored.path if restored else None
 
     def run(self, *, until_end: bool, stopped: Callable[[], bool]) -> Balance:
         """Replay what the journal decided, then decide and learn what comes."""
@@ -350,7 +350,7 @@ class _Conductor:
             ) from error
         self._log.commit(self._config.name, positions)
         self._saved_at, self._n_ticks_saved = time.monotonic(), self._n_ticks
-        self._saved = (str(path), state_sha256(state))
+        self._saved = path
         self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=time.perf_counter() - started)
 
     def _confirm(self) -> None:
@@ -363,7 +363,7 @@ class _Conductor:
         self._hold.confirm()
 
     def _balance(self) -> Balance:
-        checkpoint, digest = self._saved or ("", "")
+        digest = describe(self._saved)["state_sha256"] if self._saved else ""
         return Balance(
             n_learned=self._n_records["learned"],
             n_held_out=self._n_records["held_out"],
@@ -374,7 +374,7 @@ class _Conductor:
             n_announced=self._teller.n_announced,
             n_withheld=self._teller.n_withheld,
             snapshot_id=self._teller.snapshot_id,
-            checkpoint=checkpoint,
+            checkpoint=str(self._saved or ""),
             state_sha256=digest,
         )
 

@@ -22,12 +22,19 @@ AVERAGED_SHARE = 0.1
 """Averaged weights span at most this share of an element's steps, so that the first ones are soon forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StepReport:
-    """One optimizer step: the weighted terms of the loss, averaged over members."""
+    """One optimizer step: the weighted terms of the loss, averaged over members.
+
+    Attributes:
+        energy_loss: Of the micro-batch.
+        force_loss: Of the micro-batch.
+        losses: Loss of each structure of the micro-batch alone, both terms together [S].
+    """
 
     energy_loss: float
     force_loss: float
+    losses: np.ndarray
 
 
 class Trainer:
@@ -88,7 +95,9 @@ class Trainer:
         )
         gradients = iter(torch.autograd.grad(value.total, parameters))
         by_group = {z: [next(gradients) for _ in group] for z, group in groups.items()}
-        report = StepReport(energy_loss=float(value.energy), force_loss=float(value.force))
+        report = StepReport(
+            energy_loss=float(value.energy), force_loss=float(value.force), losses=value.by_structure.cpu().numpy()
+        )
         norms = torch._foreach_norm([gradient for group in by_group.values() for gradient in group])
         if not bool(torch.isfinite(torch.stack([value.total.detach(), *norms]).sum())):
             raise DivergedError(

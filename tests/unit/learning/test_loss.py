@@ -63,3 +63,16 @@ def test_structures_count_by_their_weight():
     prediction = prediction_off_by(batch, torch.tensor([0.3, 0.0]), 0.0)
     value = loss(prediction, batch, energy_weight=1.0, force_weight=1.0)
     assert value.energy.item() == pytest.approx(0.1**2 * 3 / 4)
+
+
+def test_the_loss_of_each_structure_alone_is_told():
+    batch = batch_of(labelled(0, WATER), labelled(1, METHANE, energy=float("nan")))
+    off_by = torch.tensor([0.3, 0.5])
+    value = loss(prediction_off_by(batch, off_by, 0.2), batch, energy_weight=10.0, force_weight=2.0)
+    assert value.by_structure.tolist() == pytest.approx([10 * 0.1**2 + 2 * 0.2**2, 2 * 0.2**2])
+    alone = [batch_of(structure) for structure in (labelled(0, WATER), labelled(1, METHANE, energy=float("nan")))]
+    totals = [
+        loss(prediction_off_by(one, off_by[[index]], 0.2, members=1), one, energy_weight=10.0, force_weight=2.0).total
+        for index, one in enumerate(alone)
+    ]
+    assert value.by_structure.tolist() == pytest.approx([total.item() for total in totals])

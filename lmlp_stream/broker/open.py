@@ -8,29 +8,36 @@ from lmlp_stream.broker.kafka.settings import PASSWORD, USERNAME, security
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.memory import MemoryLog
 from lmlp_stream.broker.sqlite import SqliteLog
-from lmlp_stream.errors import ConfigError
+from lmlp_stream.errors import BrokerError, ConfigError
 
 _MEMORY: dict[str, MemoryLog] = {}
 _SERVER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
 
 
-def open_log(url: str, *, client: str) -> Log:
+def open_log(url: str, *, client: str, create: bool = True) -> Log:
     """The log at `sqlite:PATH`, `kafka://HOST:PORT,...` or `memory:` (one per process and URL).
 
     Args:
         url: The log's URL.
         client: Name under which a broker's own logs and metrics show this program.
+        create: Whether an SQLite file that is not there is made; who only reads refuses a mistyped path.
 
     Raises:
         ConfigError: The URL is none of these.
-        BrokerError: The log cannot be reached.
+        BrokerError: The log cannot be reached, or is not there.
     """
     check_url(url)
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         return _MEMORY.setdefault(url, MemoryLog())
     if scheme == "sqlite":
-        return SqliteLog(sqlite_path(rest))
+        path = sqlite_path(rest)
+        if not create and not path.exists():
+            raise BrokerError(
+                f"there is no log at {path.absolute()}; `lmlp-stream feed` or `lmlp-stream learn` makes it, "
+                "or set log.url to the one you mean"
+            )
+        return SqliteLog(path)
     from lmlp_stream.broker.kafka.log import KafkaLog
 
     return KafkaLog(kafka_servers(rest), client=client, security=security(os.environ))

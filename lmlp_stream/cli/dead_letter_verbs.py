@@ -50,7 +50,7 @@ def list_letters(
     read = configured(config, settings)
     listed: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
-    with closing(open_log(read.log.url, client=CLIENT)) as log:
+    with closing(open_log(read.log.url, client=CLIENT, create=False)) as log:
         for letter in _letters(log, read):
             if reason and letter.reason not in reason:
                 continue
@@ -79,7 +79,7 @@ def show(
 ) -> None:
     """Print one refused message: why, and its fields where it has any, otherwise its first bytes."""
     read = configured(config, settings)
-    with closing(open_log(read.log.url, client=CLIENT)) as log:
+    with closing(open_log(read.log.url, client=CLIENT, create=False)) as log:
         found = [letter for letter in _letters(log, read) if letter.address == address]
         if not found:
             raise UsageError(f"no dead letter tells of {address!r}; `lmlp-stream dead-letters list` prints addresses")
@@ -116,7 +116,7 @@ def redrive_letters(
     def chosen(letter: DeadLetter) -> bool:
         return (not reason or letter.reason in reason) and (not address or letter.address in address)
 
-    with closing(open_log(read.log.url, client=CLIENT)) as log, counting("redriving") as advance:
+    with closing(open_log(read.log.url, client=CLIENT, create=False)) as log, counting("redriving") as advance:
         result = redrive(log, read.log.dead_letters, chosen, dry_run=dry_run, advance=advance)
     _report(result, dry_run=dry_run, as_json=as_json)
     if result.lost:

@@ -62,7 +62,10 @@ def follow(
     from lmlp_stream.simulate.follower import Follower
 
     read = configured(config, settings)
-    with stopping("the verification") as stopped, closing(open_log(read.log.url, client="lmlp-stream-follow")) as log:
+    with (
+        stopping("the verification") as stopped,
+        closing(open_log(read.log.url, client="lmlp-stream-follow", create=not once)) as log,
+    ):
         follower = Follower(log, read.log.snapshots, read.name, read.simulate.trusted_keys)
         n_printed = _print_new(follower, as_json)
         if once and not n_printed:
@@ -141,7 +144,7 @@ def _found(snapshot: str, config: Path | None, settings: list[str] | None) -> "S
     read = configured(config, settings)
     if snapshot != LATEST:
         return find_snapshot(read.store.url, snapshot)
-    with closing(open_log(read.log.url, client="lmlp-stream-evaluate")) as log:
+    with closing(open_log(read.log.url, client="lmlp-stream-evaluate", create=False)) as log:
         latest = Follower(log, read.log.snapshots, read.name, read.simulate.trusted_keys).latest()
     if latest is None:
         raise UsageError(

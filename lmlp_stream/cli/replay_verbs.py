@@ -46,7 +46,7 @@ def replay(
 
     read = configured(config, settings)
     set_threads(read)
-    with closing(open_log(read.log.url, client="lmlp-stream-replay")) as log:
+    with closing(open_log(read.log.url, client="lmlp-stream-replay", create=False)) as log:
         found = _replayed(read, log, until)
     target = found.target
     stored = publish(found.ensemble, target.provenance, store).weights_uri if store else ""

@@ -46,7 +46,7 @@ def gather(config: Config, *, test: Path | None) -> ReportFigures:
     history = read_history(path)
     if not history.ticks:
         raise UsageError(f"{path} holds no tick; run `lmlp-stream learn CONFIG` with this configuration first")
-    log = open_log(config.log.url, client="report")
+    log = open_log(config.log.url, client="report", create=False)
     try:
         requests = read_requests(log, config)
         letters = read_dead_letters(log, config)

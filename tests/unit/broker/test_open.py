@@ -140,3 +140,9 @@ def test_kafka_topics_are_kept_for_ever_or_compacted() -> None:
     assert kept["configs"] == settings
     compacted = creation(TopicSpec("lmlp.snapshots.v1", compacted=True))
     assert compacted["configs"] == settings | {"cleanup.policy": "compact", "min.insync.replicas": "1"}
+
+
+def test_a_reader_makes_no_file_of_a_mistyped_path(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match=r"there is no log at .*mistyped\.db; `lmlp-stream feed`"):
+        open_log(f"sqlite:{tmp_path}/mistyped.db", client="a", create=False)
+    assert not list(tmp_path.iterdir())

@@ -210,15 +210,23 @@ FIXED_SECTIONS = ("seed", "name", "symmetry", "potential", "core", "learning", "
 """What a checkpoint holds a learner to, with `wire.level_of_theory`; everything else may change in its life."""
 
 
-def load_config(path: Path | str, overrides: Iterable[str] = ()) -> Config:
-    """The configuration of a TOML file, with `section.key=value` settings laid over it.
+def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a TOML file (None: the defaults), with `section.key=value` settings laid over it.
 
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; the message names each place.
     """
-    path = Path(path)
+    tree = {} if path is None else _read(Path(path))
+    settings = tuple(overrides)
+    for override in settings:
+        _lay_over(tree, override)
+    place = "the defaults" if path is None else str(path)
+    return parse_config(tree, place=f"{place} with --set" if settings else place)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         remedy = "name a TOML file" if path.exists() else f"`lmlp-stream config template > {path}` writes one"
         raise ConfigError(f"cannot read {path}: {error.strerror}; {remedy}") from error
@@ -226,10 +234,6 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(
             f"{path} is not TOML: {error}; `lmlp-stream config template` shows how it is written"
         ) from error
-    settings = tuple(overrides)
-    for override in settings:
-        _lay_over(tree, override)
-    return parse_config(tree, place=f"{path} with --set" if settings else str(path))
 
 
 def parse_config(tree: dict[str, Any], *, place: str) -> Config:

@@ -1,4 +1,4 @@
-"""The verbs `bench train`, `infer`, `descriptor`, `optimizer` and `ingest`."""
+"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest` and `accuracy`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lmlp_stream.cli.accuracy_verb import accuracy
 from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.options import AsJson
 from lmlp_stream.cli.terminal import answer
@@ -48,7 +49,10 @@ def register(app: typer.Typer) -> None:
     for name, meaning in TORCH_VERBS.items():
         verbs.command(name, help=meaning)(_verb(name))
     verbs.command()(ingest)
-    app.add_typer(verbs, name="bench", help="Measure speed on this machine: CPU time, best and median of repeats.")
+    verbs.command()(accuracy)
+    app.add_typer(
+        verbs, name="bench", help="Measure speed on this machine (CPU time, best and median of repeats) and accuracy."
+    )
 
 
 def _verb(name: str) -> Callable[..., None]:

@@ -1,0 +1,144 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.emt import EMT
+from ase.io import write
+
+from lmlp_stream.cli.bench.accuracy import errors, prepare
+from lmlp_stream.cli.bench.data_sets import DataSet, atomic_energies, read_list, variations
+from lmlp_stream.cli.main import main
+from lmlp_stream.errors import UsageError
+from lmlp_stream.learning.learner import Learner
+
+SMALL = ("potential.members=2", "potential.hidden=[8]", "symmetry.preset=published", "learning.batch_size=4")
+
+
+def waters(path: Path, n_structures: int, *, seed: int) -> Path:
+    random, structures = np.random.default_rng(seed), []
+    for _ in range(n_structures):
+        atoms = Atoms("OHH", [[0.0, 0.0, 0.0], [0.0, 0.76, 0.59], [0.0, -0.76, 0.59]])
+        atoms.positions += random.normal(scale=0.05, size=(3, 3))
+        atoms.calc = EMT()
+        atoms.get_forces()
+        structures.append(atoms)
+    write(path, structures)
+    return path
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    return waters(tmp_path / "train.extxyz", 30, seed=0)
+
+
+@pytest.fixture
+def test(tmp_path: Path) -> Path:
+    return waters(tmp_path / "test.extxyz", 7, seed=1)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    chosen = [word for setting in SMALL for word in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["lmlp-stream", "bench", "accuracy", *map(str, arguments), *chosen])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_every_label_is_learned_in_as_many_steps_as_asked(train: Path, test: Path):
+    prepared = prepare(DataSet(name="water", train=train, test=test), None, SMALL, (), 7)
+    learner = Learner(prepared.config)
+    learner.process_tick(prepared.train)
+    assert (learner.labels_learned, learner.n_steps) == (30, 7)
+
+
+def test_without_a_number_the_labels_buy_their_steps_as_in_a_stream(train: Path, test: Path):
+    prepared = prepare(DataSet(name="water", train=train, test=test), None, ("learning.steps_per_record=1.5",), ())
+    assert prepared.n_steps == 45
+
+
+def test_whole_groups_are_held_out_where_there_is_no_test_file(tmp_path: Path):
+    train = waters(tmp_path / "many.extxyz", 100, seed=0)
+    prepared = prepare(DataSet(name="water", train=train, hold_out=0.5), None, SMALL, (), 1)
+    learned, held = ({structure.group for structure in part} for part in (prepared.train, prepared.test))
+    assert learned
+    assert held
+    assert not learned & held
+
+
+def test_errors_of_the_ensemble_do_not_exceed_those_of_its_members(train: Path, test: Path):
+    prepared = prepare(DataSet(name="water", train=train, test=test), None, SMALL, (), 3)
+    learner = Learner(prepared.config)
+    learner.process_tick(prepared.train)
+    figures = errors(learner.ensemble, prepared.test)
+    for name in ("energy_rmse_mev_per_atom", "energy_rmse_mev", "force_rmse_mev_per_angstrom"):
+        assert 0 < figures[name] < figures[f"member_{name}"]
+    assert figures["energy_rmse_mev"] == pytest.approx(3 * figures["energy_rmse_mev_per_atom"])
+
+
+def test_steps_lower_the_errors_and_both_tables_say_so(monkeypatch, capsys, tmp_path: Path, train: Path, test: Path):
+    stem = tmp_path / "results" / "water"
+    varied = ("--vary", "learning.steps_per_record=0.1,20", "--output", stem, "--json")
+
+    assert run(monkeypatch, "--train", train, "--test", test, *varied) == 0
+
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert rows == json.loads(stem.with_name("water.json").read_text())
+    assert [row["steps"] for row in rows] == [3, 600]
+    assert [row["settings"] for row in rows] == [["learning.steps_per_record=0.1"], ["learning.steps_per_record=20"]]
+    few, many = (row["test"]["force_rmse_mev_per_angstrom"] for row in rows)
+    assert many < few
+    table = stem.with_name("water.md").read_text().splitlines()
+    assert [line.count("|") for line in table[2:]] == [17] * 4
+    assert f"{many:.3g} / " in table[-1]
+
+
+def test_a_list_names_its_sets_and_only_some_are_taken(monkeypatch, capsys, tmp_path: Path, train: Path, test: Path):
+    sets = tmp_path / "sets.toml"
+    sets.write_text(
+        f'[[set]]\nname = "first"\ntrain = "{train}"\ntest = "{test}"\nsteps = 2\n'
+        f'[[set]]\nname = "second"\ntrain = "{train}"\ntest = "{test}"\nsteps = 3\n'
+    )
+    assert run(monkeypatch, "--sets", sets, "--only", "second", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (row["set"], row["steps"]) == ("second", 3)
+
+
+def test_nothing_to_measure_is_a_usage_error(monkeypatch, capsys):
+    assert run(monkeypatch) == 2
+    assert "--train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ['[[set]]\nname = "a"\n', '[[set]]\nname = "a"\ntrain = "b"\nepochs = 3\n', "[[set"])
+def test_a_wrong_list_is_refused_with_its_name(tmp_path: Path, text: str):
+    path = tmp_path / "sets.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"sets\.toml"):
+        read_list(path)
+
+
+def test_variations_are_every_combination_of_toml_values_or_words():
+    assert list(variations(())) == [()]
+    assert list(variations(["a.b=[1, 2],[3]", "c.d=x,y"])) == [
+        ("a.b=[1, 2]", "c.d=x"),
+        ("a.b=[1, 2]", "c.d=y"),
+        ("a.b=[3]", "c.d=x"),
+        ("a.b=[3]", "c.d=y"),
+    ]
+    with pytest.raises(UsageError, match="a\\.b"):
+        list(variations(["a.b"]))
+
+
+def test_atomic_energies_come_from_isolated_atoms_or_json(tmp_path: Path, train: Path):
+    atoms = tmp_path / "atoms.extxyz"
+    atoms.write_text("1\nProperties=species:S:1:pos:R:3 energy=-13.5\nH 0 0 0\n")
+    plain = tmp_path / "atoms.json"
+    plain.write_text('{"H": -13.5}')
+    assert atomic_energies(atoms) == atomic_energies(plain) == {"H": -13.5}
+    with pytest.raises(UsageError, match="structure 1"):
+        atomic_energies(train)
+    plain.write_text('{"H": "much"}')
+    with pytest.raises(UsageError, match=r"atoms\.json"):
+        atomic_energies(plain)

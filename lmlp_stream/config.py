@@ -78,6 +78,10 @@ class WireConfig(Section):
     """What the door lets in."""
 
     level_of_theory: str = Field("", description="The only level of theory that is learned, e.g. 'wB97X/6-31G(d)'")
+    elements: Literal["published", "extended"] = Field(
+        "published",
+        description="published: H to Xe, whose element factors are published; extended: H to Og, by our extension",
+    )
     max_record_bytes: PositiveInt = Field(4 * 2**20, description="Largest record, bytes")
     max_atoms: PositiveInt = Field(2000, description="Largest structure, atoms")
     min_distance: PositiveFloat = Field(0.4, description="Atoms closer than this overlap, Å")

@@ -1,7 +1,8 @@
 """Elements: symbols, and the periodic-table numbers behind the element factors of the symmetry functions.
 
 Source: Eckhoff & Reiher, J. Chem. Theory Comput. 2023, 19, 3509 (doi 10.1021/acs.jctc.3c00279), and the table their
-inference code SCINE Parrot 1.0.0 runs with. It ends at xenon; there are no factors for f-block elements.
+inference code SCINE Parrot 1.0.0 runs with. It ends at xenon. Beyond lies our extension by the same rules, with the
+same maxima, so that nothing changes up to xenon; see `element_numbers`.
 """
 
 import numpy as np
@@ -24,46 +25,57 @@ ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS) 
 N_ATOMIC_NUMBERS = len(SYMBOLS)
 """Length of an axis that is indexed by the atomic number: 119."""
 
-LAST_ELEMENT = 54
-"""Xenon, the last element with element factors."""
+LAST_PUBLISHED_ELEMENT = 54
+"""Xenon, the last element of the published table."""
 
 NUMBERS: tuple[str, ...] = ("1", "n", "sp", "d", "6-n", "9-sp", "11-d")
 """Names of the periodic-table numbers h_t: one, period, main-group number, d number, and their complements."""
 
 MAXIMA: tuple[int, ...] = (1, 5, 8, 10, 5, 8, 10)
-"""Largest value of each periodic-table number, which its element factor is divided by."""
+"""Largest value of each periodic-table number up to xenon, which its element factor is divided by."""
 
-_NOBLE_GASES = (2, 10, 18, 36, 54)
+_NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
+_F_COLUMNS = 14
 
 
-def element_numbers(z: int) -> tuple[int, ...]:
-    """The seven periodic-table numbers (1, n, sp, d, 6-n, 9-sp, 11-d) of an element from H to Xe.
+def element_numbers(z: int) -> tuple[float, ...]:
+    """The seven periodic-table numbers (1, n, sp, d, 6-n, 9-sp, 11-d) of an element.
 
     sp is 1 to 8 in the main groups and 2 in the d-block, d is 1 to 10 in the d-block and 0 in the main groups,
     where 11-d counts as 0, too; helium is a noble gas (sp = 8).
 
+    Beyond xenon (our extension): 6-n counts as 0, since factors below zero have no root; the f-block is La to Yb and Ac
+    to No, with sp = 2 and d rising by 1/15 from 1/15 to 14/15, between the s-block (0) and the d-block (1 to 10).
+
     Raises:
-        ValueError: The element is beyond xenon.
+        ValueError: There is no such element.
     """
-    if not 1 <= z <= LAST_ELEMENT:
-        raise ValueError(f"Z = {z} has no element factors; they end at Xe (Z = {LAST_ELEMENT})")
+    if not 1 <= z < N_ATOMIC_NUMBERS:
+        raise ValueError(f"Z = {z} is no element; they go from 1 to {N_ATOMIC_NUMBERS - 1}")
     period = next(n for n, noble_gas in enumerate(_NOBLE_GASES, start=1) if z <= noble_gas)
-    column = z - (0, *_NOBLE_GASES)[period - 1]
-    columns = _NOBLE_GASES[period - 1] - (0, *_NOBLE_GASES)[period - 1]
-    if z == 1 or column <= 2 < columns:
-        sp, d = column, 0
-    elif column <= columns - 6:
-        sp, d = 2, column - 2
-    else:
-        sp, d = 8 - (columns - column), 0
-    return 1, period, sp, d, 6 - period, 9 - sp, 11 - d if d else 0
+    before = (0, *_NOBLE_GASES)[period - 1]
+    column, columns = z - before, _NOBLE_GASES[period - 1] - before
+    sp, d = _main_and_d_number(column, columns)
+    return 1, period, sp, d, max(6 - period, 0), 9 - sp, 11 - d if d else 0
 
 
-def _number_table() -> Float[np.ndarray, "55 7"]:
-    return np.array([(0,) * 7, *(element_numbers(z) for z in range(1, LAST_ELEMENT + 1))], dtype=np.float64)
+def _main_and_d_number(column: int, columns: int) -> tuple[int, float]:
+    """The numbers sp and d of the element in a column, counted from 1, of a period of so many columns."""
+    if columns == 2:
+        return (1, 0) if column == 1 else (8, 0)
+    if column <= 2:
+        return column, 0
+    if column > columns - 6:
+        return 8 - (columns - column), 0
+    f_columns = max(columns - 18, 0)
+    return 2, column - 2 - f_columns if column - 2 > f_columns else (column - 2) / (_F_COLUMNS + 1)
 
 
-def radial_factor_table(number: str) -> Float[np.ndarray, "55"]:
+def _number_table() -> Float[np.ndarray, "119 7"]:
+    return np.array([(0,) * 7, *(element_numbers(z) for z in range(1, N_ATOMIC_NUMBERS))], dtype=np.float64)
+
+
+def radial_factor_table(number: str) -> Float[np.ndarray, "119"]:
     """Element factor H_j = h_t(Z_j) / max h_t of a radial function, by atomic number.
 
     Source: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279.
@@ -72,7 +84,7 @@ def radial_factor_table(number: str) -> Float[np.ndarray, "55"]:
     return _number_table()[:, t] / MAXIMA[t]
 
 
-def angular_factor_table(factor: str) -> Float[np.ndarray, "55 55"]:
+def angular_factor_table(factor: str) -> Float[np.ndarray, "119 119"]:
     """Element factor H_jk of an angular function, by the atomic numbers of both neighbors.
 
     `sum:T` is [h_t(Z_j) + h_t(Z_k)] / (2 max h_t), `difference:T` is (|h_t(Z_j) - h_t(Z_k)| + 1) / max h_t but 0 where
@@ -82,7 +94,7 @@ def angular_factor_table(factor: str) -> Float[np.ndarray, "55 55"]:
     t = NUMBERS.index(number)
     h = _number_table()[:, t]
     if kind == "sum":
-        table: Float[np.ndarray, "55 55"] = (h[:, None] + h[None, :]) / (2 * MAXIMA[t])
+        table: Float[np.ndarray, "119 119"] = (h[:, None] + h[None, :]) / (2 * MAXIMA[t])
         return table
     both_zero = (h[:, None] == 0) & (h[None, :] == 0)
     return np.where(both_zero, 0.0, (np.abs(h[:, None] - h[None, :]) + 1) / MAXIMA[t])

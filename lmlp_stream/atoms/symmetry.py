@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmlp_stream.atoms.elements import LAST_ELEMENT, SYMBOLS
+from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
 from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.atoms.symmetry_formulas import radial_part
@@ -72,13 +72,12 @@ class SymmetryFunctions:
         """Values and derivatives for every atom; equal bit for bit whatever was evaluated before.
 
         Raises:
-            UsageError: The structure holds an element beyond xenon.
+            UsageError: The structure holds what is no element.
         """
-        beyond = structure.atomic_numbers[(structure.atomic_numbers < 1) | (structure.atomic_numbers > LAST_ELEMENT)]
+        last = N_ATOMIC_NUMBERS - 1
+        beyond = structure.atomic_numbers[(structure.atomic_numbers < 1) | (structure.atomic_numbers > last)]
         if len(beyond):
-            raise UsageError(
-                f"Z = {beyond[0]} has no element factors; they go from H to {SYMBOLS[LAST_ELEMENT]}: leave it out"
-            )
+            raise UsageError(f"Z = {beyond[0]} is no element, they go from 1 to {last}: leave the structure out")
         pairs = neighbor_list(structure, self.spec.cutoff)
         neighborhood = Neighborhood.of(structure, pairs, self.spec.cutoff, self._dtype, self._device)
         n_atoms, n_neighbors = neighborhood.r.shape

@@ -181,6 +181,7 @@ def _without_limits(config: Config) -> Limits:
     """Limits that refuse what no learner with this level of theory ever let in, and nothing else."""
     return Limits(
         level_of_theory=config.wire.level_of_theory,
+        elements="extended",
         max_record_bytes=MAX_MESSAGE_BYTES,
         max_atoms=MAX_MESSAGE_BYTES,
         min_distance=sys.float_info.min,

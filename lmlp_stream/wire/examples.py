@@ -22,6 +22,7 @@ Fields = dict[str, Any]
 
 EXAMPLE_LIMITS = Limits(
     level_of_theory="GFN2-xTB",
+    elements="published",
     max_record_bytes=8192,
     max_atoms=200,
     min_distance=0.4,

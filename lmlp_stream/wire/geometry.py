@@ -20,7 +20,9 @@ from lmlp_stream.wire.limits import (
 from lmlp_stream.wire.rejection import Reason, RefusalError
 
 GEOMETRY_FIELDS: Mapping[str, Field] = {
-    "atomic_numbers": Array("Atomic number Z of each atom, 1 to 54.", (ATOMS,), INTEGERS),
+    "atomic_numbers": Array(
+        "Atomic number Z of each atom; above 54 (Xe) only where wire.elements is extended.", (ATOMS,), INTEGERS
+    ),
     "positions": Array("Cartesian positions, Å.", (ATOMS, 3), FLOATS),
     "cell": Array("Lattice vectors as rows, Å; leave out without a cell.", (3, 3), FLOATS, required=False),
     "pbc": Array("1 where a lattice vector repeats, else 0; leave out without a cell.", (3,), INTEGERS, required=False),
@@ -56,7 +58,7 @@ def read_geometry(fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     atomic_numbers, positions = fields["atomic_numbers"], fields["positions"]
     cell = fields["cell"] if "cell" in fields else np.zeros((3, 3))
     pbc = fields["pbc"] if "pbc" in fields else np.zeros(3, np.int64)
-    _check_elements(atomic_numbers)
+    _check_elements(atomic_numbers, limits.last_element)
     check_magnitude(positions, MAX_COORDINATE, "positions", "Å")
     if "cell" in fields:
         check_magnitude(cell, MAX_COORDINATE, "cell", "Å")
@@ -90,13 +92,15 @@ def check_magnitude(array: Float[np.ndarray, "..."], largest: float, place: str,
     )
 
 
-def _check_elements(atomic_numbers: Int[np.ndarray, "A"]) -> None:
+def _check_elements(atomic_numbers: Int[np.ndarray, "A"], last: int) -> None:
     low, high = atomic_numbers.min(), atomic_numbers.max()
-    if low < 1 or high > MAX_ATOMIC_NUMBER:
-        wrong = low if low < 1 else high
-        raise RefusalError(
-            Reason.UNKNOWN_ELEMENT, f"atomic_numbers holds {wrong}; send 1 to {MAX_ATOMIC_NUMBER} (H to Xe)"
-        )
+    if low >= 1 and high <= last:
+        return
+    wrong = low if low < 1 else high
+    remedy = f"send 1 to {last}"
+    if last < wrong <= MAX_ATOMIC_NUMBER:
+        remedy += ", or let the learner take elements beyond Xe with wire.elements = 'extended'"
+    raise RefusalError(Reason.UNKNOWN_ELEMENT, f"atomic_numbers holds {wrong}; {remedy}")
 
 
 def _check_distances(

@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 from typing import Self
 
+from lmlp_stream.atoms.elements import LAST_PUBLISHED_ELEMENT, N_ATOMIC_NUMBERS
 from lmlp_stream.config import WireConfig
 
-MAX_ATOMIC_NUMBER = 54
-"""Xe: the last element whose factors the symmetry functions know."""
+LAST_ELEMENTS = {"published": LAST_PUBLISHED_ELEMENT, "extended": N_ATOMIC_NUMBERS - 1}
+"""Xe, the last element whose factors are published, and Og, the last one of the extension, by `wire.elements`."""
+
+MAX_ATOMIC_NUMBER = max(LAST_ELEMENTS.values())
+"""The last element that can be let in at all."""
 
 MAX_COORDINATE = 1e6
 """Largest component of a position or lattice vector, Å: beyond it float64 loses what a bond length needs."""
@@ -36,6 +40,7 @@ class Limits:
 
     Attributes:
         level_of_theory: The only level of theory that is let in, compared character by character.
+        elements: Which elements are let in, a key of `LAST_ELEMENTS`.
         max_record_bytes: Largest record, bytes.
         max_atoms: Largest structure, atoms.
         min_distance: Atoms closer than this overlap, Å.
@@ -44,6 +49,7 @@ class Limits:
     """
 
     level_of_theory: str
+    elements: str
     max_record_bytes: int
     max_atoms: int
     min_distance: float
@@ -55,9 +61,15 @@ class Limits:
         """The limits a configuration says."""
         return cls(
             level_of_theory=wire.level_of_theory,
+            elements=wire.elements,
             max_record_bytes=wire.max_record_bytes,
             max_atoms=wire.max_atoms,
             min_distance=wire.min_distance,
             max_force=wire.max_force,
             max_net_force=wire.max_net_force,
         )
+
+    @property
+    def last_element(self) -> int:
+        """Largest atomic number that is let in."""
+        return LAST_ELEMENTS[self.elements]

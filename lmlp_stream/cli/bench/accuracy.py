@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lmlp_stream.atoms.batch import Example, collate
+from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.data_sets import DataSet, atomic_energies
@@ -20,6 +21,7 @@ from lmlp_stream.learning.evaluation import error_rows, summary
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.learning.reservoir import is_held_out
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
+from lmlp_stream.wire.record import Limits
 
 Structures = Sequence[LabelledStructure]
 
@@ -62,13 +64,15 @@ def prepare(
 
     Raises:
         ConfigError: A key or value is wrong.
-        UsageError: A file cannot be read or a structure has no labels, or nothing is left to learn or to predict.
+        UsageError: A file cannot be read, a structure has no labels or holds an element that is not let in, or nothing
+            is left to learn or to predict.
     """
     config = load_config(path, (*data.settings, *common, *varied))
     if data.atomic_energies:
         given = {**atomic_energies(data.atomic_energies), **config.potential.atomic_energies}
         config = _with(config, "potential", atomic_energies=given)
     train, test = _split(data, f"{config.seed}/bench")
+    _check_elements(data, (*train, *test), Limits.of(config.wire).last_element)
     n_labels = len({structure.id for structure in train})
     n_steps = steps or data.steps or max(1, floor(config.learning.steps_per_record * n_labels))
     bought = (n_steps + 0.5) / n_labels
@@ -130,6 +134,13 @@ def _split(data: DataSet, salt: str) -> tuple[Structures, Structures]:
             "give a test file, or hold out another share"
         )
     return train, test
+
+
+def _check_elements(data: DataSet, structures: Structures, last: int) -> None:
+    beyond = sorted({int(z) for structure in structures for z in structure.atomic_numbers if z > last})
+    if beyond:
+        symbols = ", ".join(SYMBOLS[z] for z in beyond)
+        raise UsageError(f"{data.name} contains {symbols}, beyond Xe; a learner takes them with wire.elements=extended")
 
 
 def _with(config: Config, section: str, **values: object) -> Config:

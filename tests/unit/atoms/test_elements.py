@@ -4,8 +4,9 @@ import pytest
 from lmlp_stream.atoms.elements import (
     ANGULAR_FACTORS,
     ATOMIC_NUMBERS,
-    LAST_ELEMENT,
+    LAST_PUBLISHED_ELEMENT,
     N_ATOMIC_NUMBERS,
+    NUMBERS,
     SYMBOLS,
     angular_factor_table,
     element_numbers,
@@ -33,12 +34,37 @@ def test_periodic_table_numbers_are_the_published_ones(symbol: str, numbers: tup
     assert element_numbers(ATOMIC_NUMBERS[symbol]) == numbers
 
 
+EXTENDED = {
+    "Cs": (1, 6, 1, 0, 0, 8, 0),
+    "La": (1, 6, 2, 1 / 15, 0, 7, 11 - 1 / 15),
+    "Yb": (1, 6, 2, 14 / 15, 0, 7, 11 - 14 / 15),
+    "Lu": (1, 6, 2, 1, 0, 7, 10),
+    "W": (1, 6, 2, 4, 0, 7, 7),
+    "Hg": (1, 6, 2, 10, 0, 7, 1),
+    "Tl": (1, 6, 3, 0, 0, 6, 0),
+    "Rn": (1, 6, 8, 0, 0, 1, 0),
+    "U": (1, 7, 2, 4 / 15, 0, 7, 11 - 4 / 15),
+    "Og": (1, 7, 8, 0, 0, 1, 0),
+}
+
+
+@pytest.mark.parametrize(("symbol", "numbers"), EXTENDED.items())
+def test_beyond_xenon_the_numbers_go_on_by_the_same_rules(symbol: str, numbers: tuple[float, ...]) -> None:
+    assert element_numbers(ATOMIC_NUMBERS[symbol]) == pytest.approx(numbers)
+
+
 def test_no_two_elements_share_period_main_group_and_d_number() -> None:
-    assert len({element_numbers(z)[1:4] for z in range(1, LAST_ELEMENT + 1)}) == LAST_ELEMENT
+    assert len({element_numbers(z)[1:4] for z in range(1, N_ATOMIC_NUMBERS)}) == N_ATOMIC_NUMBERS - 1
 
 
-@pytest.mark.parametrize("z", [0, -1, 55, 118])
-def test_an_element_without_factors_is_refused(z: int) -> None:
+def test_no_factor_is_negative_and_up_to_xenon_none_exceeds_one() -> None:
+    tables = np.array([radial_factor_table(number) for number in NUMBERS])
+    assert tables.min() == 0
+    assert tables[:, : LAST_PUBLISHED_ELEMENT + 1].max() == 1
+
+
+@pytest.mark.parametrize("z", [0, -1, 119])
+def test_what_is_no_element_is_refused(z: int) -> None:
     with pytest.raises(ValueError, match=f"Z = {z} "):
         element_numbers(z)
 

@@ -179,9 +179,9 @@ def test_the_default_functions_tell_niobium_from_molybdenum() -> None:
     assert (niobium.values - molybdenum.values).abs().max() > 0.01
 
 
-def test_an_element_beyond_xenon_is_refused_by_name() -> None:
-    structure = moved(ethanol(), ethanol().positions, np.full(9, 79))
-    with pytest.raises(UsageError, match="Z = 79 has no element factors"):
+def test_what_is_no_element_is_refused_by_number() -> None:
+    structure = moved(ethanol(), ethanol().positions, np.full(9, 119))
+    with pytest.raises(UsageError, match="Z = 119 is no element"):
         functions().evaluate(structure)
 
 

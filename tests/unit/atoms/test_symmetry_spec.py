@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lmlp_stream.atoms.elements import LAST_ELEMENT, angular_factor_table, radial_factor_table
+from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS, angular_factor_table, radial_factor_table
 from lmlp_stream.atoms.symmetry_spec import AngularFunction, RadialFunction, SymmetrySpec, spec_of
 from lmlp_stream.config import SymmetryConfig
 from lmlp_stream.errors import ConfigError
@@ -27,8 +27,8 @@ def test_a_preset_lists_each_function_once_and_fits_its_cutoff(preset: str, cuto
 def test_the_default_preset_distinguishes_every_element_as_a_neighbor() -> None:
     spec = spec_of(SymmetryConfig())
     factors = {f.factor for f in spec.radial}
-    seen = {tuple(radial_factor_table(h)[z] for h in sorted(factors)) for z in range(1, LAST_ELEMENT + 1)}
-    assert len(seen) == LAST_ELEMENT
+    seen = {tuple(radial_factor_table(h)[z] for h in sorted(factors)) for z in range(1, N_ATOMIC_NUMBERS)}
+    assert len(seen) == N_ATOMIC_NUMBERS - 1
     niobium, molybdenum = 41, 42
     angular = {f.factor for f in spec.angular}
     assert any(angular_factor_table(h)[6, niobium] != angular_factor_table(h)[6, molybdenum] for h in angular)

@@ -142,3 +142,18 @@ def test_atomic_energies_come_from_isolated_atoms_or_json(tmp_path: Path, train:
     plain.write_text('{"H": "much"}')
     with pytest.raises(UsageError, match=r"atoms\.json"):
         atomic_energies(plain)
+
+
+def test_elements_beyond_xenon_need_the_option(tmp_path: Path):
+    atoms = Atoms("Au2", [[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]])
+    atoms.calc = EMT()
+    atoms.get_forces()
+    gold = tmp_path / "gold.extxyz"
+    write(gold, [atoms])
+    data = DataSet(name="gold", train=gold, test=gold)
+    with pytest.raises(UsageError, match="Au, beyond Xe"):
+        prepare(data, None, SMALL, (), 1)
+    prepared = prepare(data, None, (*SMALL, "wire.elements=extended"), (), 1)
+    learner = Learner(prepared.config)
+    learner.process_tick(prepared.train)
+    assert learner.elements == (79,)

@@ -36,6 +36,17 @@ def test_limits_are_those_of_the_configuration() -> None:
     assert {name: getattr(limits, name) for name in WireConfig.model_fields} == config.model_dump()
 
 
+def test_elements_beyond_xenon_are_let_in_where_the_configuration_says_so() -> None:
+    tungsten = encode(replace(water(), atomic_numbers=np.array([74, 1, 1])))
+    refusal = refused(tungsten)
+    assert refusal.reason is Reason.UNKNOWN_ELEMENT
+    assert "wire.elements = 'extended'" in refusal.detail
+    extended = replace(EXAMPLE_LIMITS, elements="extended")
+    assert isinstance(decode(tungsten, extended), LabelledStructure)
+    beyond = refused(encode(replace(water(), atomic_numbers=np.array([119, 1, 1]))), extended)
+    assert beyond.detail == "atomic_numbers holds 119; send 1 to 118"
+
+
 def test_a_missing_energy_is_nan_and_does_not_travel() -> None:
     value = encode(replace(water(), energy=np.nan))
     assert "energy" not in msgpack.unpackb(value)

@@ -143,7 +143,7 @@ class LearningConfig(Section):
 class RehearsalConfig(Section):
     """What is remembered and what is never learned."""
 
-    capacity: PositiveInt = Field(10_000, description="Structures in the reservoir")
+    capacity: NonNegativeInt = Field(10_000, description="Structures in the reservoir; 0: nothing is rehearsed")
     holdout_share: Share = Field(0.05, description="Share of groups that is held out")
     holdout_capacity: PositiveInt = Field(400, description="Structures in the hold-out")
 
@@ -238,6 +238,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is not TOML: {error}; `lmlp-stream config template` shows how it is written"
         ) from error
+
+
+def overlaid(config: Config, settings: Iterable[str]) -> Config:
+    """The configuration with `section.key=value` settings laid over it.
+
+    Raises:
+        ConfigError: A key or value is wrong; the message names each place.
+    """
+    tree = config.model_dump()
+    for setting in settings:
+        _lay_over(tree, setting)
+    return parse_config(tree, place="--set")
 
 
 def parse_config(tree: dict[str, Any], *, place: str) -> Config:

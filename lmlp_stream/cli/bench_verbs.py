@@ -1,4 +1,4 @@
-"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest` and `accuracy`."""
+"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest`, `accuracy` and `stream`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -10,6 +10,7 @@ import typer
 
 from lmlp_stream.cli.accuracy_verb import accuracy
 from lmlp_stream.cli.bench.settings import BenchSettings
+from lmlp_stream.cli.bench.stream.verb import stream
 from lmlp_stream.cli.options import AsJson
 from lmlp_stream.cli.terminal import answer
 
@@ -50,8 +51,9 @@ def register(app: typer.Typer) -> None:
         verbs.command(name, help=meaning)(_verb(name))
     verbs.command()(ingest)
     verbs.command()(accuracy)
+    verbs.command()(stream)
     app.add_typer(
-        verbs, name="bench", help="Measure speed on this machine (CPU time, best and median of repeats) and accuracy."
+        verbs, name="bench", help="Measure speed on this machine, accuracy, and what a stream seen once costs."
     )
 
 

@@ -175,9 +175,10 @@ class Learner:
         added = self._add_elements(learned)
         self._memory.remember(new)
         self.labels_learned += len(learned)
+        places = [self._memory.reservoir.index(structure.id) for structure in learned]
         steps = []
         for _ in range(self._spend(len(learned))):
-            steps.append(self._step(learned))
+            steps.append(self._step(learned, places))
             if observe:
                 observe(steps[-1])
         self._memory.forget_unkept(new)
@@ -287,11 +288,11 @@ class Learner:
         self._credit -= whole
         return min(whole, learning.max_steps_per_tick)
 
-    def _step(self, fresh: Sequence[LabelledStructure]) -> StepReport:
+    def _step(self, fresh: Sequence[LabelledStructure], places: list[int | None]) -> StepReport:
         learning, reservoir = self._config.learning, self._memory.reservoir
         chosen = draw(
             step_generator(self._config.seed, self.n_steps),
-            [reservoir.index(structure.id) for structure in fresh],
+            places,
             len(reservoir),
             batch_size=learning.batch_size,
             fresh_share=learning.fresh_share,

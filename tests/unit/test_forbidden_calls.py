@@ -29,6 +29,7 @@ ALLOWED = {
     ("farm/calculators.py", "importlib"): "loads the calculator that the configuration file names",
     ("cli/demo/children.py", "ctypes.CDLL"): "asks Linux to end the children with their parent",
     ("cli/bench/ingest.py", "multiprocessing"): "hands its own work to its own children",
+    ("cli/bench/stream/bench.py", "multiprocessing"): "hands its own work to its own children",
     ("cli/demo/settings.py", "importlib.util"): "asks whether a package is installed",
 }
 """What is let through, and why: none of these sees a byte of the log or the store."""

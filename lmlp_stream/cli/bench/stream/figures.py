@@ -1,0 +1,163 @@
+"""What the runs say: errors, forgetting, transfer, and what each accuracy cost; medians over seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, nan
+from statistics import median
+from typing import Any
+
+from lmlp_stream.cli.bench.stream.arms import REFERENCE
+from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
+from lmlp_stream.cli.bench.stream.run import Moment, Run
+
+ACCURACIES = (400.0, 200.0, 100.0, 50.0, 25.0)
+"""Force RMSEs over all domains that are looked for, meV/Å."""
+NEAR = 1.5
+"""A domain is learned when its force RMSE is within this factor of that at the end."""
+RATIOS = tuple(
+    f"{kind}_{name}"
+    for kind in ("ensemble", "members")
+    for name in ("energy_rmse_mev_per_atom", "force_rmse_mev_per_angstrom")
+)
+
+
+def run_figures(run: Run, newcomers: Sequence[int]) -> dict[str, float]:
+    """Figures of one run; NaN where there is none.
+
+    Args:
+        run: The run.
+        newcomers: Places of the domains that bring an element.
+    """
+    last = run.boundaries[-1]
+    whole = pooled(last.errors)
+    figures: dict[str, float] = {}
+    for kind in ("ensemble", "members"):
+        figures |= {f"{kind}_{name}": value for name, value in whole.named(kind).items()} if whole else {}
+    n_domains = len(run.boundaries)
+    figures |= {
+        "forgetting_first_third": _forgetting(run, range(max(1, n_domains // 3))),
+        "forgetting": _forgetting(run, range(n_domains - 1)),
+        "forward_transfer": _forward_transfer(run),
+        "labels_until_near": _middle([_until_near(run, index, _labels) for index in range(n_domains)]),
+        "steps_until_near": _middle([_until_near(run, index, _steps) for index in range(n_domains)]),
+        "cpu_s_until_near": _middle([_until_near(run, index, _cpu_s) for index in range(n_domains)]),
+        "labels_until_near_new_element": max([_until_near(run, index, _labels) for index in newcomers], default=nan),
+        "labels": last.labels,
+        "steps": last.steps,
+        "cpu_s": last.cpu_s,
+        "state_mb": run.quarters[-1].state_mb,
+        "peak_rss_mb": run.quarters[-1].peak_rss_mb,
+        "cpu_ms_per_step_first_quarter": 1000.0 * run.quarters[0].cpu_s / max(1, run.quarters[0].steps),
+        "cpu_ms_per_step_last_quarter": 1000.0 * run.quarters[-1].cpu_s / max(1, run.quarters[-1].steps),
+    }
+    return figures
+
+
+def summary(runs: Mapping[str, Mapping[int, Run]], newcomers: Sequence[int]) -> dict[str, Any]:
+    """Figures of each arm: of each seed, and their median, smallest and largest; ratios to the reference by seed."""
+    arms: dict[str, Any] = {}
+    references = {seed: run_figures(run, newcomers) for seed, run in runs.get(REFERENCE, {}).items()}
+    for name, by_seed in runs.items():
+        seeds = {seed: run_figures(run, newcomers) for seed, run in by_seed.items()}
+        for seed, figures in seeds.items():
+            figures |= {
+                f"{ratio}_to_{REFERENCE}": figures[ratio] / references[seed][ratio]
+                for ratio in RATIOS
+                if seed in references and ratio in figures
+            }
+        arms[name] = {
+            "seeds": seeds,
+            **{
+                key: _spread([figures.get(key, nan) for figures in seeds.values()])
+                for key in next(iter(seeds.values()))
+            },
+        }
+    return arms
+
+
+def matrix(by_seed: Mapping[int, Run], value: Callable[[SquaredErrors], float]) -> list[list[float]]:
+    """Median over seeds of the error on each domain (column) after each domain (row); NaN where it is not known."""
+    runs = list(by_seed.values())
+    n_domains = len(runs[0].boundaries)
+    return [
+        [_middle([_value(run.boundaries[row].errors[column], value) for run in runs]) for column in range(n_domains)]
+        for row in range(n_domains)
+    ]
+
+
+def accuracies(run: Run) -> list[dict[str, float]]:
+    """What had been spent when the force RMSE over all domains first fell to each of `ACCURACIES`."""
+    found = []
+    for accuracy in ACCURACIES:
+        reached = [m for m in run.boundaries if (errors := pooled(m.errors)) and errors.force_rmse <= accuracy]
+        if reached:
+            first = reached[0]
+            found.append(
+                {
+                    "force_rmse_mev_per_angstrom": accuracy,
+                    "labels": first.labels,
+                    "steps": first.steps,
+                    "cpu_s": first.cpu_s,
+                }
+            )
+    return found
+
+
+def _forgetting(run: Run, domains: Sequence[int]) -> float:
+    """Relative rise of the pooled force RMSE between the moments when each domain was learned and the end."""
+    learned = pooled(run.boundaries[index].errors[index] for index in domains)
+    ended = pooled(run.boundaries[-1].errors[index] for index in domains)
+    return ended.force_rmse / learned.force_rmse - 1.0 if learned and ended else nan
+
+
+def _forward_transfer(run: Run) -> float:
+    """Median share of the forces of a domain that was explained before anything of it arrived: 1 - RMSE / RMS.
+
+    Domains that bring an element are left out: nothing can be said of them before.
+    """
+    shares = [
+        1.0 - before.errors[0].force_rmse / rms
+        for before, rms in zip(run.before, run.label_force_rms, strict=True)
+        if before.errors[0] is not None
+    ]
+    return _middle(shares)
+
+
+def _until_near(run: Run, index: int, spent: Callable[[Moment], float]) -> float:
+    """What was spent on a domain until its force RMSE was within `NEAR` times that at the end; NaN if never."""
+    start, ended = run.before[index], run.boundaries[-1].errors[index]
+    moments = [start, *run.curves[index]] if run.curves[index] else []
+    for moment in moments:
+        errors = moment.errors[0]
+        if errors is not None and ended is not None and errors.force_rmse <= NEAR * ended.force_rmse:
+            return spent(moment) - spent(start)
+    return nan
+
+
+def _labels(moment: Moment) -> float:
+    return moment.labels
+
+
+def _steps(moment: Moment) -> float:
+    return moment.steps
+
+
+def _cpu_s(moment: Moment) -> float:
+    return moment.cpu_s
+
+
+def _value(errors: SquaredErrors | None, value: Callable[[SquaredErrors], float]) -> float:
+    return nan if errors is None else value(errors)
+
+
+def _middle(values: Sequence[float]) -> float:
+    known = [value for value in values if isfinite(value)]
+    return median(known) if known else nan
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    known = [value for value in values if isfinite(value)]
+    return {
+        "median": _middle(values),
+        "min": min(known, default=nan),
+        "max": max(known, default=nan),
+    }

@@ -1,0 +1,228 @@
+"""`bench stream`: how a stream is cut, what its figures mean, and that finished runs are kept."""
+
+import json
+import sys
+from math import isnan
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from lmlp_stream.atoms.structure import to_ase
+from lmlp_stream.cli.bench.stream.arms import chosen_arms
+from lmlp_stream.cli.bench.stream.domains import Cut, Domain, read_domains
+from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
+from lmlp_stream.cli.bench.stream.figures import run_figures
+from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
+from lmlp_stream.cli.main import main
+from lmlp_stream.config import Config, parse_config
+from lmlp_stream.errors import UsageError
+from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
+
+TINY = {
+    "symmetry": {"preset": "published", "cutoff": 4.0},
+    "potential": {"members": 2, "hidden": (4,), "device": "cpu"},
+    "learning": {"steps_per_record": 1.0, "records_per_tick": 4},
+    "rehearsal": {"holdout_share": 0.0},
+}
+
+
+def tiny() -> Config:
+    return parse_config(TINY, place="test")
+
+
+def atoms_of(index: int, shape: tuple[int, ...], **info: object) -> Atoms:
+    atoms = to_ase(labelled(index, shape))
+    atoms.info |= {"reaction": str(shape), "window": index // 4, **info}
+    return atoms
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Three molecules in turn."""
+    path = tmp_path / "mixed.extxyz"
+    write(path, [atoms_of(i, shape, xi=float(i % 5)) for i in range(12) for shape in (METHANE, WATER, AMMONIA)])
+    return path
+
+
+def cut(files: list[Path], tests: tuple[Path, ...] = (), **settings: object) -> tuple[Domain, ...]:
+    return read_domains(files, tests, Cut(**{"test_share": 0.4, **settings}), lambda: None)
+
+
+def domains(n: int = 6) -> tuple[Domain, ...]:
+    """Water, then methane: an element more."""
+    return tuple(
+        Domain(str(shape), tuple(labelled(i, shape) for i in range(n)), tuple(labelled(i, shape) for i in (90, 91)))
+        for shape in (WATER, METHANE)
+    )
+
+
+def test_a_key_cuts_one_file_into_domains_in_order_of_appearance(mixed: Path):
+    found = cut([mixed], by="reaction")
+    assert [domain.name for domain in found] == [str(METHANE), str(WATER), str(AMMONIA)]
+    assert all(len(domain.learned) + len(domain.tested) == 12 for domain in found)
+
+
+def test_no_group_is_both_learned_and_tested(mixed: Path):
+    for domain in cut([mixed], by="reaction"):
+        assert not {item.group for item in domain.learned} & {item.group for item in domain.tested}
+
+
+def test_symbols_order_the_domains_by_the_last_element_they_bring(mixed: Path):
+    found = cut([mixed], by="reaction", order="O,N,C")
+    assert [domain.name for domain in found] == [str(WATER), str(AMMONIA), str(METHANE)]
+    with pytest.raises(UsageError, match="'Qq' is no element"):
+        cut([mixed], by="reaction", order="O,Qq")
+
+
+def test_a_shuffled_order_is_always_the_same_one(mixed: Path):
+    orders = [[domain.name for domain in cut([mixed], by="reaction", order="shuffled")] for _ in range(2)]
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == sorted(map(str, (METHANE, WATER, AMMONIA)))
+
+
+def test_a_key_sorts_within_a_domain_and_few_are_taken_evenly(tmp_path: Path):
+    files = [tmp_path / "learned.extxyz", tmp_path / "tested.extxyz"]
+    write(files[0], [atoms_of(i, WATER, xi=float((7 * i) % 11)) for i in range(11)])
+    write(files[1], [atoms_of(i, WATER) for i in (50, 51)])
+    everything = cut(files[:1], (files[1],), sort="xi")[0]
+    few = cut(files[:1], (files[1],), sort="xi", per_domain=3)[0]
+    energies = [labelled(i, WATER).energy for i in sorted(range(11), key=lambda i: (7 * i) % 11)]
+    assert [item.energy for item in everything.learned] == pytest.approx(energies)
+    assert [item.id for item in few.learned] == [everything.learned[place].id for place in (0, 5, 10)]
+    assert len(few.tested) == 2
+    with pytest.raises(UsageError, match="no number under the info key 'nothing'"):
+        cut(files[:1], (files[1],), sort="nothing")
+
+
+def test_each_file_is_a_domain_with_its_own_test_file(tmp_path: Path):
+    paths = [tmp_path / f"{name}.extxyz" for name in ("water", "methane", "water_test", "methane_test")]
+    for path, (shape, numbers) in zip(
+        paths, ((WATER, (0, 1)), (METHANE, (0, 1)), (WATER, (5,)), (METHANE, (6,))), strict=True
+    ):
+        write(path, [atoms_of(i, shape) for i in numbers])
+    found = cut(paths[:2], tuple(paths[2:]))
+    assert [(domain.name, len(domain.learned), len(domain.tested)) for domain in found] == [
+        ("water", 2, 1),
+        ("methane", 2, 1),
+    ]
+    with pytest.raises(UsageError, match="1 test files for 2 files"):
+        cut(paths[:2], (paths[2],))
+
+
+def test_a_domain_without_test_structures_is_refused(tmp_path: Path):
+    path = tmp_path / "one.extxyz"
+    write(path, [atoms_of(0, WATER)])
+    with pytest.raises(UsageError, match="0 to test on"):
+        cut([path])
+
+
+def test_all_arms_take_the_same_number_of_steps():
+    stationary, stream = chosen_arms(["stationary", "stream"], ())
+    once = run_stream(domains(), stream.config(tiny(), seed=0, n_labels=12, memory=0.5))
+    together = run_together(domains(), stationary.config(tiny(), seed=0, n_labels=12, memory=0.5))
+    assert [moment.steps for moment in once.boundaries] == [6, 12]
+    assert [moment.steps for moment in together.boundaries] == [6, 12]
+    assert [moment.labels for moment in once.boundaries] == [6, 12]
+
+
+def test_an_unknown_element_has_no_errors_until_it_came():
+    run = run_stream(domains(), tiny())
+    assert [[error is None for error in moment.errors] for moment in run.boundaries] == [[False, True], [False, False]]
+    assert run.before[1].errors == (None,)
+    assert [moment.labels for moment in run.curves[1]] == [10, 12]
+
+
+def test_members_are_measured_one_by_one():
+    errors = run_stream(domains(), tiny()).boundaries[-1].errors[0]
+    assert errors is not None
+    assert len(errors.energy) == len(errors.force) == 1 + 2
+    assert errors.force[0] <= sum(errors.force[1:]) / 2
+    assert (errors.n_energies, errors.n_forces) == (2, 18)
+
+
+def test_the_arms_remember_what_they_say():
+    capacities = {
+        arm.name: arm.config(Config(), seed=3, n_labels=200, memory=0.1).rehearsal.capacity
+        for arm in chosen_arms(["stationary", "stream", "no-rehearsal", "unlimited"], ())
+    }
+    assert capacities == {"stationary": 200, "stream": 20, "no-rehearsal": 0, "unlimited": 200}
+    varied = chosen_arms([], ["learning.batch_size=4 learning.fresh_share=0.5"])[0]
+    assert varied.config(Config(), seed=0, n_labels=9, memory=1.0).learning.batch_size == 4
+    with pytest.raises(UsageError, match="no arm 'streem'"):
+        chosen_arms(["streem"], ())
+
+
+def errors(force: float) -> SquaredErrors:
+    """One structure with these force errors, meV/Å."""
+    return SquaredErrors((1e-6, 1e-6), 1, (force**2 * 1e-6, force**2 * 1e-6), 1)
+
+
+def moment(labels: int, *forces: float | None) -> Moment:
+    return Moment(labels, 2 * labels, 0.5 * labels, tuple(None if f is None else errors(f) for f in forces))
+
+
+def test_forgetting_transfer_and_labels_follow_from_the_moments():
+    run = Run(
+        label_force_rms=(200.0, 400.0),
+        before=(moment(0, None), moment(10, 300.0)),
+        curves=((moment(4, 250.0), moment(10, 80.0)), (moment(14, 140.0), moment(20, 100.0))),
+        boundaries=(moment(10, 80.0, 300.0), moment(20, 120.0, 100.0)),
+        quarters=(Quarter(10, 20, 4.0, 1.0, 50.0), Quarter(10, 20, 8.0, 1.0, 60.0)),
+    )
+    figures = run_figures(run, newcomers=[1])
+    assert figures["forgetting"] == figures["forgetting_first_third"] == pytest.approx(0.5)
+    assert figures["forward_transfer"] == pytest.approx(1 - 300 / 400)
+    assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2)
+    assert figures["labels_until_near_new_element"] == pytest.approx(4)
+    assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
+    assert figures["cpu_ms_per_step_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_step_first_quarter"])
+
+
+def test_what_is_unknown_of_one_is_unknown_of_all():
+    assert pooled([errors(3.0), None]) is None
+    both = pooled([errors(3.0), errors(5.0)])
+    assert both is not None
+    assert both.force_rmse == pytest.approx((17.0) ** 0.5)
+    no_energies = pooled([errors(3.0), SquaredErrors((), 1, (1.0, 1.0), 1)])
+    assert no_energies is not None
+    assert isnan(no_energies.named("ensemble")["energy_rmse_mev_per_atom"])
+
+
+def run_verb(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["lmlp-stream", "bench", "stream", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeypatch, capsys, tmp_path, mixed: Path):
+    settings = [
+        "potential.members=1",
+        "potential.hidden=[4]",
+        "symmetry.preset=published",
+        "learning.steps_per_record=1",
+    ]
+    options = [mixed, "--by", "reaction", "--test-share", 0.4, "--arms", "stationary,stream", "--seeds", "0"]
+    options += ["--out", tmp_path / "out", "--json", *(word for text in settings for word in ("--set", text))]
+
+    assert run_verb(monkeypatch, *options) == 0
+    figures = json.loads(capsys.readouterr().out)
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").iterdir()}
+    assert run_verb(monkeypatch, *options) == 0
+
+    assert json.loads(capsys.readouterr().out) == figures
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert len(finished) == 2
+    stream = figures["arms"]["stream"]
+    assert stream["ensemble_force_rmse_mev_per_angstrom_to_stationary"]["median"] > 0
+    assert len(stream["force_rmse_matrix_mev_per_angstrom"]) == 3
+    assert sum(quarter["labels"] for quarter in stream["quarters"]["0"]) == 24
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"runs", "stream.json", "stream.md", "curves.svg", "matrix-0.svg", "matrix-1.svg"}
+
+
+def test_seeds_are_numbers(monkeypatch, capsys, mixed: Path):
+    assert run_verb(monkeypatch, mixed, "--seeds", "a,b") == 2
+    assert "--seeds 'a,b'" in capsys.readouterr().err

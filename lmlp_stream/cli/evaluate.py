@@ -18,13 +18,18 @@ from lmlp_stream.farm.files import read_structures
 from lmlp_stream.farm.labels import LabelFinder, Missing
 from lmlp_stream.farm.naming import Naming
 from lmlp_stream.learning.evaluation import calibration, error_rows, summary
+from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.uncertainty import Intervals
 
 PREDICTED_TOGETHER = 16
 
 
-def evaluate(ensemble: Ensemble, path: Path, advance: Callable[[], None]) -> dict[str, Any]:
+def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Callable[[], None]) -> dict[str, Any]:
     """Errors of the ensemble mean on every labelled structure of a file; `advance` is called after each.
+
+    `coverage_90_*` are the shares of labels inside the snapshot's calibrated intervals, `raw_coverage_90_*` those
+    inside the normal 90 % interval of the members.
 
     Raises:
         UsageError: The file cannot be read, holds no labels, or an element that was never learned.
@@ -36,7 +41,8 @@ def evaluate(ensemble: Ensemble, path: Path, advance: Callable[[], None]) -> dic
         for structure in some:
             _check_elements(ensemble, structure, path)
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
-        rows.append(error_rows(ensemble.predict(batch), batch))
+        found = Residuals.of(ensemble.predict(batch), batch)
+        rows.append(error_rows(found, found.widths(intervals)))
         for _ in some:
             advance()
     if not rows:

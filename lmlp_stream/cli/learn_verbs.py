@@ -84,12 +84,13 @@ def evaluate(
 ) -> None:
     """Errors of a snapshot on labelled structures it did not learn."""
     from lmlp_stream.cli.evaluate import evaluate as errors_of
+    from lmlp_stream.potential.uncertainty import Intervals
     from lmlp_stream.store.snapshot import load
 
     trusted_keys = configured(config, settings).simulate.trusted_keys if config else ()
     manifest, ensemble = load(_found(snapshot, config, settings), trusted_keys=trusted_keys)
     with counting(f"evaluating {manifest.id[:12]} on {file.name}") as advance:
-        errors = errors_of(ensemble, file, advance)
+        errors = errors_of(ensemble, Intervals.read(manifest.calibration), file, advance)
     _print_figures({"snapshot_id": manifest.id, "labels_learned": manifest.labels_learned, **errors}, as_json=as_json)
 
 

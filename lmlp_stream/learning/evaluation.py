@@ -4,17 +4,16 @@ Prequential errors (Dawid 1984; Gama et al. 2013, doi 10.1007/s10994-012-5320-9)
 learned; retention errors are those on the hold-out of what came earlier.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import nan, sqrt
 
 import numpy as np
-from torch import Tensor
 
-from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.config import EvaluationConfig
-from lmlp_stream.potential.ensemble import Prediction
+from lmlp_stream.learning.residuals import Residuals
+from lmlp_stream.potential.uncertainty import Intervals, Widths
 
 MIN_HELD_OUT = 10
 """With fewer structures in the hold-out, a snapshot reports the errors of the prequential window."""
@@ -30,13 +29,16 @@ ERROR_ROW = np.dtype(
         ("force_absolute", "f8"),
         ("force_variance", "f8"),
         ("n_forces_covered", "f8"),
+        ("energy_inside", "f8"),
+        ("n_forces_inside", "f8"),
         ("n_forces", "f8"),
     ]
 )
 """Errors of the ensemble mean on one structure. Energy error (predicted minus label) in eV/atom, NaN where the label is
 missing, and variance of the members' energies in (eV/atom)². Sums over the labelled force components: squared errors in
 (eV/Å)², absolute errors in eV/Å, variances of the members in (eV/Å)². How many of the one energy and of the `n_forces`
-components lie in the normal 90 % interval of the members."""
+components lie in the normal 90 % interval of the members (covered), and how many in the calibrated one (inside; NaN
+where there is none)."""
 
 
 class Withheld(StrEnum):
@@ -86,8 +88,10 @@ class Calibration:
         force_disagreement: The same of force components in eV/Å.
         energy_ratio: Energy RMSE over disagreement; 1 is calibrated, more is overconfident.
         force_ratio: The same of forces.
-        energy_coverage_90: Share of energies inside the normal 90 % interval of the members.
+        energy_coverage_90: Share of energies inside their calibrated 90 % interval.
         force_coverage_90: The same of force components.
+        raw_energy_coverage_90: Share of energies inside the normal 90 % interval of the members.
+        raw_force_coverage_90: The same of force components.
     """
 
     energy_disagreement: float = nan
@@ -96,6 +100,8 @@ class Calibration:
     force_ratio: float = nan
     energy_coverage_90: float = nan
     force_coverage_90: float = nan
+    raw_energy_coverage_90: float = nan
+    raw_force_coverage_90: float = nan
 
     def named(self) -> dict[str, float]:
         """The figures by the names a manifest uses; what is unknown is left out."""
@@ -106,6 +112,8 @@ class Calibration:
             "force_rmse_per_disagreement": self.force_ratio,
             "coverage_90_energy": self.energy_coverage_90,
             "coverage_90_forces": self.force_coverage_90,
+            "raw_coverage_90_energy": self.raw_energy_coverage_90,
+            "raw_coverage_90_forces": self.raw_force_coverage_90,
         }
         return {name: value for name, value in figures.items() if not np.isnan(value)}
 
@@ -128,7 +136,8 @@ class EvaluationReport:
         prequential: Errors of the newest arrivals before they were learned.
         domains: The same by domain.
         retention: Errors on the hold-out.
-        calibration: Of the structures behind `errors`.
+        calibration: Disagreement of the structures behind `errors`; calibrated coverage of the newest arrivals.
+        intervals: The 90 % intervals of a snapshot made now.
         held: Force errors on each structure of the hold-out by id.
         reasons: Why a snapshot is not admissible; empty where it is.
     """
@@ -139,6 +148,7 @@ class EvaluationReport:
     domains: Mapping[str, Errors]
     retention: Errors
     calibration: Calibration
+    intervals: Intervals
     held: Mapping[str, HeldError]
     reasons: tuple[Withheld, ...]
 
@@ -153,30 +163,32 @@ class EvaluationReport:
         return self.retention if self.retention.n_structures >= MIN_HELD_OUT else self.prequential
 
 
-def error_rows(prediction: Prediction, batch: Batch) -> np.ndarray:
-    """Errors of a prediction, one `ERROR_ROW` for each structure of the batch [S]."""
-    n_atoms = _array(batch.n_atoms).astype(np.float64)
-    energy_error = (_array(prediction.mean_energy) - _array(batch.energy)) / n_atoms
-    energy_std = _array(prediction.energy_disagreement) / n_atoms
-    force_error = _array(prediction.mean_forces) - _array(batch.forces)
-    force_std = _array(prediction.forces_disagreement)
-    known = ~np.isnan(_array(batch.forces))
-    owner = _array(batch.structure_index)
+def error_rows(found: Residuals, widths: Widths | None = None) -> np.ndarray:
+    """Errors with half widths of calibrated 90 % intervals, where there are any; one `ERROR_ROW` per structure [S]."""
+    widths = widths or found.widths(Intervals())
+    known, n_structures = ~np.isnan(found.forces), len(found.energy)
 
     def per_structure(values: np.ndarray) -> np.ndarray:
         sums = np.where(known, values, 0.0).sum(axis=1)
-        return np.bincount(owner, weights=sums, minlength=batch.n_structures)
+        return np.bincount(found.structure_index, weights=sums, minlength=n_structures)
 
-    rows = np.zeros(batch.n_structures, dtype=ERROR_ROW)
-    rows["energy_error"] = energy_error
-    rows["energy_variance"] = energy_std**2
-    rows["energy_covered"] = np.abs(energy_error) <= NORMAL_90 * energy_std
-    rows["force_squared"] = per_structure(force_error**2)
-    rows["force_absolute"] = per_structure(np.abs(force_error))
-    rows["force_variance"] = per_structure(force_std**2)
-    rows["n_forces_covered"] = per_structure(np.abs(force_error) <= NORMAL_90 * force_std)
-    rows["n_forces"] = per_structure(np.ones_like(force_error))
+    rows = np.zeros(n_structures, dtype=ERROR_ROW)
+    rows["energy_error"] = found.energy
+    rows["energy_variance"] = found.energy_std**2
+    rows["energy_covered"] = np.abs(found.energy) <= NORMAL_90 * found.energy_std
+    rows["energy_inside"] = _inside(found.energy, widths.energy)
+    rows["force_squared"] = per_structure(found.forces**2)
+    rows["force_absolute"] = per_structure(np.abs(found.forces))
+    rows["force_variance"] = per_structure(found.forces_std**2)
+    rows["n_forces_covered"] = per_structure(np.abs(found.forces) <= NORMAL_90 * found.forces_std)
+    rows["n_forces_inside"] = per_structure(_inside(found.forces, widths.forces))
+    rows["n_forces"] = per_structure(np.ones_like(found.forces))
     return rows
+
+
+def joined(rows: Iterable[np.ndarray]) -> np.ndarray:
+    """`ERROR_ROW`s one after the other."""
+    return np.concatenate([np.zeros(0, dtype=ERROR_ROW), *rows])
 
 
 def summary(rows: np.ndarray) -> Errors:
@@ -204,8 +216,10 @@ def calibration(rows: np.ndarray) -> Calibration:
         force_disagreement=force_std,
         energy_ratio=_ratio(errors.energy_rmse, energy_std),
         force_ratio=_ratio(errors.force_rmse, force_std),
-        energy_coverage_90=_ratio(energies["energy_covered"].sum(), n_energies) if energy_std else nan,
-        force_coverage_90=_ratio(rows["n_forces_covered"].sum(), n_forces) if force_std else nan,
+        energy_coverage_90=_ratio(energies["energy_inside"].sum(), n_energies),
+        force_coverage_90=_ratio(rows["n_forces_inside"].sum(), n_forces),
+        raw_energy_coverage_90=_ratio(energies["energy_covered"].sum(), n_energies) if energy_std else nan,
+        raw_force_coverage_90=_ratio(rows["n_forces_covered"].sum(), n_forces) if force_std else nan,
     )
 
 
@@ -265,8 +279,9 @@ def withheld(
     return tuple(reasons)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy()
+def _inside(error: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """1 where the error is within the half width, 0 where it is not, NaN where there is no width."""
+    return np.where(np.isnan(width), nan, np.abs(error) <= width)
 
 
 def _ratio(numerator: float, denominator: float) -> float:

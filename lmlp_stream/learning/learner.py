@@ -4,18 +4,18 @@ State after a tick depends on the ticks, the configuration and the seed alone: n
 random choice is a function of (seed, step) or (seed, atomic number).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import floor
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from lmlp_stream.atoms.batch import collate, composition_of
-from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import Config
 from lmlp_stream.learning.columns import read_text_column, text_column
+from lmlp_stream.learning.conformal import Conformal, held_out_intervals
 from lmlp_stream.learning.evaluation import (
     ERROR_ROW,
     MIN_HELD_OUT,
@@ -25,92 +25,19 @@ from lmlp_stream.learning.evaluation import (
     Window,
     calibration,
     error_rows,
+    joined,
     summary,
     withheld,
 )
 from lmlp_stream.learning.memory import Memory
+from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.learning.selection import draw, step_generator
+from lmlp_stream.learning.tick import Arrival, TickReport
 from lmlp_stream.learning.trainer import StepReport, Trainer
 from lmlp_stream.potential.ensemble import Ensemble
 
 PREDICTED_TOGETHER = 16
 """Structures of one batch where many are predicted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One accepted structure as it was examined before it was learned.
-
-    Attributes:
-        id: Its id.
-        domain: Molecule, reaction or phase.
-        source: Who published it.
-        held_out: Whether it is never learned.
-        errors: Its `ERROR_ROW`, or None where the potential could not predict it: an element or composition is new.
-    """
-
-    id: str
-    domain: str
-    source: str
-    held_out: bool
-    errors: np.ndarray | None
-
-    def named(self) -> dict[str, Any]:
-        """The arrival as plain values with units in their names; NaN or None where nothing is known."""
-        row = self.errors
-        return {
-            "id": self.id,
-            "domain": self.domain,
-            "source": self.source,
-            "held_out": self.held_out,
-            "energy_error_ev_per_atom": None if row is None else float(row["energy_error"]),
-            "force_squared_error_sum": None if row is None else float(row["force_squared"]),
-            "n_force_components": 0 if row is None else int(row["n_forces"]),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class TickReport:
-    """What one tick did.
-
-    Attributes:
-        n_duplicates: Structures whose id was known; they changed nothing.
-        arrivals: The accepted structures in their order.
-        new_elements: Atomic numbers whose networks were added.
-        elements: Atomic numbers that are known now.
-        steps: Optimizer steps in their order.
-    """
-
-    n_duplicates: int
-    arrivals: tuple[Arrival, ...]
-    new_elements: tuple[int, ...]
-    elements: tuple[int, ...]
-    steps: tuple[StepReport, ...]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Errors of the arrivals that could be predicted, one `ERROR_ROW` each."""
-        return np.array([a.errors for a in self.arrivals if a.errors is not None], dtype=ERROR_ROW)
-
-    def named(self) -> dict[str, Any]:
-        """The report as plain values, units in their names; NaN where nothing is known."""
-        n_held_out = sum(arrival.held_out for arrival in self.arrivals)
-        spread = calibration(self.rows)
-        return {
-            "n_new": len(self.arrivals),
-            "n_learned": len(self.arrivals) - n_held_out,
-            "n_held_out": n_held_out,
-            "n_duplicates": self.n_duplicates,
-            "n_not_examinable": sum(arrival.errors is None for arrival in self.arrivals),
-            "steps": len(self.steps),
-            "energy_loss": _mean([step.energy_loss for step in self.steps]),
-            "force_loss": _mean([step.force_loss for step in self.steps]),
-            "energy_disagreement_ev_per_atom": spread.energy_disagreement,
-            "force_disagreement_ev_per_angstrom": spread.force_disagreement,
-            "new_elements": [SYMBOLS[z] for z in self.new_elements],
-            "elements": [SYMBOLS[z] for z in self.elements],
-            "arrivals": [arrival.named() for arrival in self.arrivals],
-        }
 
 
 class Learner:
@@ -126,6 +53,7 @@ class Learner:
         self._trainer = Trainer(config)
         self._memory = Memory(config, self._trainer.functions)
         self._window = Window(config.evaluation.window)
+        self._conformal = Conformal()
         self._announced: dict[str, HeldError] = {}
         self._credit = 0.0
         self.labels_learned = 0
@@ -193,7 +121,10 @@ class Learner:
     def assess(self) -> EvaluationReport:
         """Everything that is known about the potential now; changes nothing."""
         held_out = [structure for structure in self._memory.hold_out if self._covers(structure)]
-        rows = self._errors(held_out)
+        found = list(self._residuals(held_out))
+        intervals = held_out_intervals(found, self._conformal.steady)
+        rows = joined(error_rows(some, some.widths(intervals)) for some in found)
+        newest = calibration(self._window.rows)
         held = {
             structure.id: HeldError(float(row["force_squared"]), int(row["n_forces"]))
             for structure, row in zip(held_out, rows, strict=True)
@@ -211,7 +142,12 @@ class Learner:
             prequential=self.prequential,
             domains=self._window.by_domain(),
             retention=summary(rows),
-            calibration=calibration(rows if len(rows) >= MIN_HELD_OUT else self._window.rows),
+            calibration=replace(
+                calibration(rows if len(rows) >= MIN_HELD_OUT else self._window.rows),
+                energy_coverage_90=newest.energy_coverage_90,
+                force_coverage_90=newest.force_coverage_90,
+            ),
+            intervals=intervals,
             held=held,
             reasons=reasons,
         )
@@ -231,6 +167,7 @@ class Learner:
             "announced.ids": text_column(list(announced)),
             "announced.force_squared": np.array([error.force_squared for error in announced.values()], np.float64),
             "announced.n_forces": np.array([error.n_forces for error in announced.values()], np.int64),
+            **{f"conformal.{name}": array for name, array in self._conformal.state_dict().items()},
             **{f"memory.{name}": array for name, array in self._memory.state_dict().items()},
             **self._trainer.state_dict(),
         }
@@ -248,16 +185,15 @@ class Learner:
             id_: HeldError(float(squared), int(n_forces))
             for id_, (squared, n_forces) in zip(read_text_column(state["announced.ids"]), announced, strict=True)
         }
-        learner._memory.load_state_dict(
-            {name.removeprefix("memory."): array for name, array in state.items() if name.startswith("memory.")}
-        )
+        learner._conformal.load_state_dict(_of("conformal.", state))
+        learner._memory.load_state_dict(_of("memory.", state))
         learner._trainer.load_state_dict(state)
         return learner
 
     def _examine(self, new: Sequence[LabelledStructure]) -> tuple[Arrival, ...]:
         """Predict arrivals before anything is learned from them; those that can be predicted enter the window."""
         covered = [structure for structure in new if self._covers(structure)]
-        rows = self._errors(covered)
+        rows = joined(error_rows(some, self._conformal.examine(some)) for some in self._residuals(covered))
         self._window.append(rows, [structure.domain for structure in covered])
         errors = {structure.id: row for structure, row in zip(covered, rows, strict=True)}
         return tuple(Arrival(s.id, s.domain, s.source, self._memory.is_held_out(s), errors.get(s.id)) for s in new)
@@ -268,13 +204,11 @@ class Learner:
             return ()
         return self._trainer.add_elements(collate([self._memory.prepare(structure) for structure in bringing]))
 
-    def _errors(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
-        rows = [np.zeros(0, dtype=ERROR_ROW)]
+    def _residuals(self, structures: Sequence[LabelledStructure]) -> Iterator[Residuals]:
         for first in range(0, len(structures), PREDICTED_TOGETHER):
             some = structures[first : first + PREDICTED_TOGETHER]
             batch = collate([self._memory.prepare(structure) for structure in some])
-            rows.append(error_rows(self.ensemble.predict(batch), batch))
-        return np.concatenate(rows)
+            yield Residuals.of(self.ensemble.predict(batch), batch)
 
     def _covers(self, structure: LabelledStructure) -> bool:
         numbers = structure.atomic_numbers
@@ -303,5 +237,5 @@ class Learner:
         return report
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _of(room: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}

@@ -70,6 +70,12 @@ class Metrics:
         )
         self._coverage = self._gauges(
             "lmlp_coverage_90_ratio",
+            "Share of the newest labels inside the calibrated 90 % interval they had when they came",
+            "quantity",
+            ("energy", "forces"),
+        )
+        self._raw_coverage = self._gauges(
+            "lmlp_raw_coverage_90_ratio",
             "Share of labels inside the members' normal 90 % interval; 0.9 is calibrated, less is overconfident",
             "quantity",
             ("energy", "forces"),
@@ -161,10 +167,12 @@ class Metrics:
         self._energy_disagreement.set(energy)
         self._force_disagreement.set(force)
 
-    def coverage(self, *, energy: float, forces: float) -> None:
-        """Set the shares of labels inside the members' normal 90 % interval, from 0 to 1."""
+    def coverage(self, *, energy: float, forces: float, raw_energy: float, raw_forces: float) -> None:
+        """Set the shares of labels inside calibrated and inside raw 90 % intervals, from 0 to 1."""
         self._coverage["energy"].set(energy)
         self._coverage["forces"].set(forces)
+        self._raw_coverage["energy"].set(raw_energy)
+        self._raw_coverage["forces"].set(raw_forces)
 
     def state(self, *, labels_learned: int, elements: int, reservoir: int, holdout: int) -> None:
         """Set the size of what the learner has learned and remembers."""

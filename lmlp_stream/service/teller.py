@@ -71,7 +71,10 @@ class Teller:
         self._metrics.retention(**figures(report.retention))
         self._metrics.domains({name: (e.energy_rmse, e.force_rmse) for name, e in report.domains.items()})
         self._metrics.coverage(
-            energy=report.calibration.energy_coverage_90, forces=report.calibration.force_coverage_90
+            energy=report.calibration.energy_coverage_90,
+            forces=report.calibration.force_coverage_90,
+            raw_energy=report.calibration.raw_energy_coverage_90,
+            raw_forces=report.calibration.raw_force_coverage_90,
         )
         line: dict[str, Any] = {
             "tick": journal_position,
@@ -80,7 +83,7 @@ class Teller:
             "announced": report.admissible,
             "reasons": [str(reason) for reason in report.reasons],
             "errors": report.errors.named(),
-            "calibration": report.calibration.named(),
+            "calibration": {**report.calibration.named(), **report.intervals.named()},
             "domains": {name: errors.named() for name, errors in report.domains.items()},
         }
         if report.admissible:
@@ -154,7 +157,7 @@ def provenance_of(
         journal_position=journal_position,
         level_of_theory=config.wire.level_of_theory,
         errors=report.errors.named(),
-        calibration=report.calibration.named(),
+        calibration={**report.calibration.named(), **report.intervals.named()},
         parent_id=parent_id,
         code_version=version("lmlp-stream"),
         created_at=created_at,

@@ -50,9 +50,11 @@ class LmlpCalculator(Calculator):
     `LmlpCalculator(snapshot)` stays with one snapshot; `LmlpCalculator.follow(config)` takes the latest one, and newer
     ones only where it is told to: `update()`, or between the steps of a simulation with `update_between_steps(dyn)`.
 
-    Properties besides ASE's own: `energy_uncertainty` (eV), `forces_uncertainty` (eV/Å, [A 3]) and `snapshot_id`; from
-    `get_property(name, atoms)`, `results[name]`, or written with each frame after `annotate(atoms)`. `stress` exists in
-    cells that repeat in three directions.
+    Properties besides ASE's own: `energy_uncertainty` (eV), `forces_uncertainty` (eV/Å, [A 3]) and `snapshot_id`. Both
+    uncertainties are half widths of calibrated intervals: the reference value lies within ± uncertainty nine times in
+    ten, on structures like those the snapshot was examined on. They come from
+    `get_property(name, atoms)`, `results[name]`, or written with each frame after `annotate(atoms)`. `stress` exists
+    in cells that repeat in three directions.
 
     Args:
         snapshot: Folder or fsspec URL of a snapshot.
@@ -270,8 +272,9 @@ class LmlpCalculator(Calculator):
             return
         if self._on_uncertain == "stop":
             raise UncertainError(
-                f"snapshot {self.snapshot_id[:12]} is uncertain by {evaluation.excess:.3g} times its threshold (energy "
-                f"{evaluation.energy_uncertainty:.3g} eV, forces {evaluation.max_forces_uncertainty:.3g} eV/Å); "
+                f"snapshot {self.snapshot_id[:12]} is uncertain by {evaluation.excess:.3g} times its threshold (90 % "
+                f"intervals: energy ± {evaluation.energy_uncertainty:.3g} eV, forces up to ± "
+                f"{evaluation.max_forces_uncertainty:.3g} eV/Å); "
                 "label this structure, or update() to a snapshot that knows it",
                 structure,
                 evaluation,

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmlp_stream.atoms.batch import Example, collate, composition_of
+from lmlp_stream.atoms.batch import Batch, Example, collate, composition_of
 from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import Structure, unlabelled
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.config import SimulateConfig
 from lmlp_stream.errors import UsageError
-from lmlp_stream.potential.ensemble import Ensemble
-from lmlp_stream.potential.uncertainty import energy_uncertainty, forces_uncertainty
+from lmlp_stream.potential.ensemble import Ensemble, Prediction
+from lmlp_stream.potential.uncertainty import Intervals, energy_uncertainty, forces_uncertainty
 from lmlp_stream.wire.announcement import SnapshotManifest
 
 
@@ -28,9 +28,9 @@ class Evaluation:
         energy: Energy of the ensemble mean in eV.
         forces: Its forces in eV/Å.
         stress: Its stress in eV/Å³, tension positive; None where the cell does not repeat in three directions.
-        energy_uncertainty: u(E) in eV.
-        forces_uncertainty: u(F) of each component in eV/Å.
-        excess: Uncertainty over threshold, the larger of energy and forces; above 1 a label is wanted.
+        energy_uncertainty: Half width in eV of the interval that holds the reference energy nine times in ten.
+        forces_uncertainty: The same of each force component in eV/Å.
+        excess: Published uncertainty over threshold, the larger of energy and forces; above 1 a label is wanted.
     """
 
     energy: float
@@ -49,9 +49,10 @@ class Evaluation:
 class Evaluator:
     """Evaluates structures with the potential of one snapshot.
 
-    Uncertainties follow `potential.uncertainty`, with the errors in the manifest as floors. An error that the manifest
-    does not state is no floor and no threshold. Energies of a composition that the labels do not determine are
-    infinitely uncertain.
+    Uncertainties are the calibrated 90 % intervals of the manifest, by element for forces; of a manifest without them,
+    the published u = max(RMSE, c · std), whose level is not known. A label is wanted by the published rule: u above a
+    multiple of the RMSE in the manifest. An error that the manifest does not state is no floor and no threshold.
+    Energies of a composition that the labels do not determine are infinitely uncertain.
 
     Attributes:
         manifest: What the snapshot says of itself.
@@ -62,6 +63,7 @@ class Evaluator:
         self._ensemble = ensemble
         self._config = config
         self._functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
+        self._intervals = Intervals.read(manifest.calibration)
         self._energy_rmse = manifest.errors.get("energy_rmse_ev_per_atom", 0.0)
         self._force_rmse = manifest.errors.get("force_rmse_ev_per_angstrom", 0.0)
 
@@ -74,21 +76,34 @@ class Evaluator:
         self._check_elements(structure)
         batch = collate([Example(unlabelled(structure), self._functions.evaluate(structure))])
         prediction = self._ensemble.predict(batch)
-        scale = self._config.scale
-        energy_u = energy_uncertainty(
-            prediction.energy_disagreement, batch.n_atoms, rmse=self._energy_rmse, scale=scale
-        )
-        forces_u = _array(forces_uncertainty(prediction.forces_disagreement, rmse=self._force_rmse, scale=scale))
+        energy_u, forces_u = self._published(prediction, batch)
+        energy_width, forces_width = self._widths(prediction, batch)
         known = self._ensemble.baseline.covers(composition_of(structure.atomic_numbers))
-        energy_uncertainty_ev = float(energy_u) if known else inf
         return Evaluation(
             energy=float(prediction.mean_energy),
             forces=_array(prediction.mean_forces),
             stress=_array(prediction.mean_stress)[0] if structure.pbc.all() else None,
-            energy_uncertainty=energy_uncertainty_ev,
-            forces_uncertainty=forces_u,
-            excess=self._excess(energy_uncertainty_ev / structure.n_atoms, float(forces_u.max())),
+            energy_uncertainty=(energy_u if isnan(energy_width) else energy_width) if known else inf,
+            forces_uncertainty=np.where(np.isnan(forces_width), forces_u, forces_width),
+            excess=self._excess(energy_u / structure.n_atoms if known else inf, float(forces_u.max())),
         )
+
+    def _published(self, prediction: Prediction, batch: Batch) -> tuple[float, Float[np.ndarray, "A 3"]]:
+        """u(E) in eV and u(F) in eV/Å of one structure."""
+        scale = self._config.scale
+        energy = energy_uncertainty(prediction.energy_disagreement, batch.n_atoms, rmse=self._energy_rmse, scale=scale)
+        forces = forces_uncertainty(prediction.forces_disagreement, rmse=self._force_rmse, scale=scale)
+        return float(energy), _array(forces)
+
+    def _widths(self, prediction: Prediction, batch: Batch) -> tuple[float, Float[np.ndarray, "A 3"]]:
+        """Half widths of the calibrated intervals of one structure, energy in eV and forces in eV/Å; else NaN."""
+        n_atoms = float(batch.n_atoms)
+        widths = self._intervals.widths(
+            _array(prediction.energy_disagreement) / n_atoms,
+            _array(prediction.forces_disagreement),
+            batch.atomic_numbers.cpu().numpy(),
+        )
+        return n_atoms * float(widths.energy[0]), widths.forces
 
     def _excess(self, energy_uncertainty_per_atom: float, force_uncertainty: float) -> float:
         ratios = (

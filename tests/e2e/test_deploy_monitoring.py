@@ -60,7 +60,7 @@ def busy_learner() -> Metrics:
     metrics.retention(energy_rmse=0.004, energy_mae=0.003, force_rmse=0.15, force_mae=0.09)
     metrics.domains({"3BPA": (0.004, 0.2), "SN2": (0.008, 0.3)})
     metrics.disagreement(energy=0.002, force=0.08)
-    metrics.coverage(energy=0.91, forces=0.87)
+    metrics.coverage(energy=0.91, forces=0.87, raw_energy=0.5, raw_forces=0.6)
     metrics.state(labels_learned=640, elements=7, reservoir=600, holdout=40)
     return metrics
 

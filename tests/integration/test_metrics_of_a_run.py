@@ -72,6 +72,7 @@ def test_records_are_counted_by_what_became_of_them(exposed: dict[str, list[Any]
         "lmlp_domain_prequential_force_rmse_ev_per_angstrom",
         "lmlp_disagreement_force_ev_per_angstrom",
         "lmlp_coverage_90_ratio",
+        "lmlp_raw_coverage_90_ratio",
     ],
 )
 def test_a_figure_is_fed(exposed: dict[str, list[Any]], name: str) -> None:

@@ -20,6 +20,7 @@ from lmlp_stream.errors import UsageError
 from lmlp_stream.learning.evaluation import error_rows, summary
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.learning.reservoir import is_held_out
+from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
 from lmlp_stream.wire.record import Limits
 
@@ -111,8 +112,8 @@ def errors(ensemble: Ensemble, structures: Structures) -> dict[str, float]:
     for some in _portions(structures):
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
         prediction = ensemble.predict(batch)
-        together.append(error_rows(prediction, batch))
-        alone.append([error_rows(member, batch) for member in _members(prediction)])
+        together.append(error_rows(Residuals.of(prediction, batch)))
+        alone.append([error_rows(Residuals.of(member, batch)) for member in _members(prediction)])
     n_atoms = np.array([structure.n_atoms for structure in structures])
     members = [_named(np.concatenate(rows), n_atoms) for rows in zip(*alone, strict=True)]
     figures = _named(np.concatenate(together), n_atoms)

@@ -1,5 +1,6 @@
 """A snapshot on the labelled structures of a file: errors and uncertainties, component by component."""
 
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lmlp_stream.cli.report.figures import TestFigures
 from lmlp_stream.config import Config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.uncertainty import Intervals
 from lmlp_stream.store.snapshot import load
 from lmlp_stream.wire.announcement import SnapshotManifest
 
@@ -31,9 +33,12 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> 
     structures = [s for s in labelled_structures(test) if ensemble.covers(s.atomic_numbers)]
     if not structures:
         raise UsageError(f"{test} has no labelled structure whose elements snapshot {manifest.id[:12]} knows")
+    intervals = Intervals.read(manifest.calibration)
     predictions = [_predict(ensemble, functions, structure) for structure in structures]
-    rmse = manifest.errors.get("force_rmse_ev_per_angstrom", 0.0)
     disagreement = np.concatenate([spread for _, _, spread in predictions])
+    energy_std = np.full(len(structures), nan)
+    atomic_numbers = np.concatenate([structure.atomic_numbers for structure in structures])
+    widths = intervals.widths(energy_std, disagreement.reshape(-1, 3), atomic_numbers)
     domains = tuple(structure.domain for structure in structures)
     energies = np.array([structure.energy / structure.n_atoms for structure in structures])
     predicted = np.array([energy / s.n_atoms for (energy, _, _), s in zip(predictions, structures, strict=True)])
@@ -47,7 +52,7 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> 
         forces=np.concatenate([structure.forces.ravel() for structure in structures]),
         predicted_forces=np.concatenate([forces for _, forces, _ in predictions]),
         forces_disagreement=disagreement,
-        forces_uncertainty=np.maximum(config.simulate.scale * disagreement, rmse),
+        forces_uncertainty=widths.forces.ravel(),
         component_structure=np.repeat(np.arange(len(structures)), [3 * s.n_atoms for s in structures]),
     )
 

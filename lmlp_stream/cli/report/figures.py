@@ -37,7 +37,7 @@ class TestFigures:
         forces: Reference force components in eV/Å.
         predicted_forces: Predicted ones.
         forces_disagreement: Standard deviation of the members in eV/Å.
-        forces_uncertainty: The uncertainty that a simulation sees, in eV/Å.
+        forces_uncertainty: Half width of the calibrated 90 % interval, as a simulation sees it, in eV/Å; NaN: none.
         component_structure: Index of the structure each component belongs to.
     """
 

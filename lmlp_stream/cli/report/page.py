@@ -125,7 +125,7 @@ def _calibration(test: TestFigures) -> str:
             (
                 plots.coverage(test),
                 "<b>Coverage of forces.</b> "
-                + _key("first", "uncertainty as simulations see it")
+                + _key("first", "calibrated at 90 %, as simulations see it")
                 + _key("muted", "bare disagreement of the members"),
             ),
             (

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from lmlp_stream.cli.report.figures import RequestMark, TestFigures
 from lmlp_stream.cli.report.history import Arrival, History, energy_rmse, force_rmse, windows
 from lmlp_stream.cli.report.svg import Plot, Scale, fitted
+from lmlp_stream.learning.evaluation import NORMAL_90
 
 MAX_DOTS = 2500
 """Most dots of one kind in a plot; of more, evenly spaced ones are shown."""
@@ -97,11 +98,14 @@ def _parity(reference: Float[np.ndarray, "F"], predicted: Float[np.ndarray, "F"]
 
 
 def coverage(test: TestFigures) -> str:
-    """Share of force components inside their interval over the share a normal distribution promises."""
+    """Share of force components inside their interval over the share a normal distribution promises.
+
+    Calibrated intervals hold 90 %; other shares are those of a normal distribution that agrees there.
+    """
     nominal = np.linspace(0.0, 1.0, 41)
     plot = Plot(Scale(0.0, 1.0, "promised share"), Scale(0.0, 1.0, "observed share"), "Coverage", height=420.0)
     plot.line([(0.0, 0.0), (1.0, 1.0)], "diagonal")
-    for sigma, style in ((test.forces_disagreement, "muted"), (test.forces_uncertainty, "first")):
+    for sigma, style in ((test.forces_disagreement, "muted"), (test.forces_uncertainty / NORMAL_90, "first")):
         levels = promised_levels(test.predicted_forces - test.forces, sigma)
         plot.line([(float(share), float(np.mean(levels <= share))) for share in nominal], style)
     return plot.render()

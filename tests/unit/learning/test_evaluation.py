@@ -1,5 +1,7 @@
 """Errors, windows, calibration and the admission rule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -18,9 +20,13 @@ from lmlp_stream.learning.evaluation import (
     summary,
     withheld,
 )
+from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Prediction
+from lmlp_stream.potential.uncertainty import Intervals, Level
 from tests.unit.learning.structures import METHANE, WATER, labelled
 from tests.unit.learning.test_loss import batch_of
+
+NO_INTERVALS = Intervals()
 
 
 def prediction(batch, energy_errors, force_errors):
@@ -28,6 +34,12 @@ def prediction(batch, energy_errors, force_errors):
     energies = torch.stack([batch.energy + error for error in energy_errors])
     forces = torch.stack([batch.forces + error for error in force_errors])
     return Prediction(energies, forces, torch.full((len(energies), batch.n_structures, 3, 3), torch.nan))
+
+
+def examined(predicted, batch, intervals=NO_INTERVALS):
+    """Error rows of a prediction."""
+    found = Residuals.of(predicted, batch)
+    return error_rows(found, found.widths(intervals))
 
 
 def rows(*force_squared: float) -> np.ndarray:
@@ -38,7 +50,7 @@ def rows(*force_squared: float) -> np.ndarray:
 
 def test_errors_are_those_of_the_ensemble_mean():
     batch = batch_of(labelled(0, WATER), labelled(0, METHANE))
-    found = error_rows(prediction(batch, [0.6, 0.0], [0.1, 0.3]), batch)
+    found = examined(prediction(batch, [0.6, 0.0], [0.1, 0.3]), batch)
     np.testing.assert_allclose(found["energy_error"], [0.1, 0.06])
     np.testing.assert_allclose(found["force_squared"], [9 * 0.04, 15 * 0.04])
     np.testing.assert_allclose(found["n_forces"], [9, 15])
@@ -54,7 +66,7 @@ def test_a_missing_label_takes_no_part_in_errors():
     forces = labelled(0, WATER).forces.copy()
     forces[1] = np.nan
     batch = batch_of(labelled(0, WATER, forces=forces), labelled(1, WATER, energy=float("nan")))
-    errors = summary(error_rows(prediction(batch, [0.3, 0.3], [0.1, 0.1]), batch))
+    errors = summary(examined(prediction(batch, [0.3, 0.3], [0.1, 0.1]), batch))
     assert errors.energy_rmse == pytest.approx(0.1)
     assert errors.force_rmse == pytest.approx(0.1)
 
@@ -66,8 +78,8 @@ def test_nothing_examined_is_nothing_known():
 
 def test_one_member_says_nothing_of_its_calibration():
     batch = batch_of(labelled(0, WATER))
-    found = calibration(error_rows(prediction(batch, [0.3], [0.1]), batch)).named()
-    assert "coverage_90_energy" not in found
+    found = calibration(examined(prediction(batch, [0.3], [0.1]), batch)).named()
+    assert "raw_coverage_90_energy" not in found
     assert "force_rmse_per_disagreement" not in found
 
 
@@ -78,11 +90,30 @@ def test_members_as_wrong_as_they_disagree_are_calibrated():
     truth_forces = torch.from_numpy(random.normal(size=(1200, 3)))
     members = [torch.from_numpy(random.normal(size=400)) - truth for _ in range(40)]
     member_forces = [torch.from_numpy(random.normal(size=(1200, 3))) - truth_forces for _ in range(40)]
-    found = calibration(error_rows(prediction(batch, members, member_forces), batch))
+    found = calibration(examined(prediction(batch, members, member_forces), batch))
     assert found.energy_ratio == pytest.approx(1.0, abs=0.08)
     assert found.force_ratio == pytest.approx(1.0, abs=0.05)
-    assert found.energy_coverage_90 == pytest.approx(0.9, abs=0.04)
-    assert found.force_coverage_90 == pytest.approx(0.9, abs=0.02)
+    assert found.raw_energy_coverage_90 == pytest.approx(0.9, abs=0.04)
+    assert found.raw_force_coverage_90 == pytest.approx(0.9, abs=0.02)
+
+
+def test_labels_are_inside_calibrated_intervals_by_quantity_and_element():
+    batch = batch_of(labelled(0, WATER), labelled(0, METHANE))
+    intervals = Intervals(Level(0.25, 0.3), Level(0.5, 1.0), {1: Level(0.1, 1.0)})
+    found = examined(prediction(batch, [0.6, 0.0], [0.1, 0.3]), batch, intervals)
+    np.testing.assert_array_equal(found["energy_inside"], [0.0, 1.0])
+    np.testing.assert_array_equal(found["n_forces_inside"], [9.0, 15.0])
+    narrow = replace(intervals, forces=Level(0.0, 0.1))
+    np.testing.assert_array_equal(
+        examined(prediction(batch, [0.6, 0.0], [0.1, 0.3]), batch, narrow)["n_forces_inside"], [6.0, 12.0]
+    )
+
+
+def test_without_intervals_no_coverage_is_claimed():
+    batch = batch_of(labelled(0, WATER))
+    found = calibration(examined(prediction(batch, [0.3, 0.1], [0.1, 0.2]), batch)).named()
+    assert "coverage_90_energy" not in found
+    assert "raw_coverage_90_energy" in found
 
 
 def test_the_window_keeps_the_newest():
@@ -124,6 +155,7 @@ def test_a_snapshot_reports_the_hold_out_once_it_is_large_enough(n_held_out, exp
         domains={},
         retention=Errors(n_held_out, force_rmse=0.2),
         calibration=Calibration(),
+        intervals=Intervals(),
         held={},
         reasons=(),
     )

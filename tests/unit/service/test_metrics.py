@@ -44,7 +44,7 @@ def test_every_label_value_is_there_before_anything_happens(metrics: Metrics) ->
 def test_unknown_errors_are_not_reported_as_zero(metrics: Metrics) -> None:
     found = series(metrics)
     errors = [key for key in found if "rmse" in key[0] or "mae" in key[0] or "coverage" in key[0]]
-    assert len(errors) == 10
+    assert len(errors) == 12
     assert all(math.isnan(found[key]) for key in errors)
 
 
@@ -88,7 +88,7 @@ def test_the_street_and_the_state_are_reported(metrics: Metrics) -> None:
     metrics.request_seen()
     metrics.state(labels_learned=500, elements=6, reservoir=480, holdout=20)
     metrics.disagreement(energy=0.001, force=0.05)
-    metrics.coverage(energy=0.91, forces=0.88)
+    metrics.coverage(energy=0.91, forces=0.88, raw_energy=0.5, raw_forces=0.6)
     assert [value(metrics, "lmlp_lag_records", partition) for partition in ("0", "1")] == [40, 2]
     assert value(metrics, "lmlp_broker_up") == 1
     assert value(metrics, "lmlp_label_requests_total") == 1
@@ -100,6 +100,8 @@ def test_the_street_and_the_state_are_reported(metrics: Metrics) -> None:
     assert value(metrics, "lmlp_disagreement_force_ev_per_angstrom") == 0.05
     assert value(metrics, "lmlp_coverage_90_ratio", "energy") == 0.91
     assert value(metrics, "lmlp_coverage_90_ratio", "forces") == 0.88
+    assert value(metrics, "lmlp_raw_coverage_90_ratio", "energy") == 0.5
+    assert value(metrics, "lmlp_raw_coverage_90_ratio", "forces") == 0.6
 
 
 def test_checkpoints_and_snapshots_leave_timestamps(metrics: Metrics) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -8,8 +9,10 @@ from ase import Atoms
 from lmlp_stream.atoms.structure import from_ase
 from lmlp_stream.config import SimulateConfig
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.uncertainty import Intervals, Level
 from lmlp_stream.simulate.evaluator import Evaluation, Evaluator, device_of
-from lmlp_stream.store.snapshot import load
+from lmlp_stream.store.snapshot import load, publish
+from tests.unit.simulate.conftest import a_provenance, an_ensemble
 
 CONFIG = SimulateConfig()
 
@@ -107,3 +110,13 @@ def test_what_cannot_be_computed_is_beyond_every_threshold(published) -> None:
 def test_auto_is_a_device_that_exists() -> None:
     torch.zeros(1, device=device_of("auto"))
     assert device_of("cpu").type == "cpu"
+
+
+def test_a_calibrated_snapshot_tells_half_widths_by_element_and_asks_as_before(tmp_path, water: Atoms) -> None:
+    intervals = Intervals(Level(1.0, 2.0), Level(5.0, 1.0), {1: Level(7.0, 3.0)})
+    errors = {"energy_rmse_ev_per_atom": 10.0, "force_rmse_ev_per_angstrom": 20.0}
+    provenance = replace(a_provenance(10), errors=errors, calibration=intervals.named())
+    whole = evaluated(publish(an_ensemble(0), provenance, tmp_path), water)
+    assert whole.energy_uncertainty == pytest.approx(3 * 2.0)
+    np.testing.assert_allclose(whole.forces_uncertainty, [[5.0] * 3, [21.0] * 3, [21.0] * 3])
+    assert whole.excess == pytest.approx(1 / 3)

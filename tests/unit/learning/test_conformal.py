@@ -1,0 +1,142 @@
+"""Intervals that hold nine labels of ten, whatever the stream does."""
+
+import numpy as np
+import pytest
+
+from lmlp_stream.learning.conformal import MIN_HELD_SCORES, RATE, Conformal, held_out_intervals
+from lmlp_stream.learning.evaluation import calibration, error_rows, joined
+from lmlp_stream.learning.residuals import Residuals
+from lmlp_stream.potential.uncertainty import Intervals, Level
+
+NUMBERS = np.array([8, 1, 1, 6])
+
+
+def residuals(random, n_structures, *, energy=1.0, forces=(1.0, 1.0, 1.0, 1.0), std=0.3) -> Residuals:
+    """Structures of O, H, H and C whose members disagree by a share `std` of the errors they make."""
+    scale = np.tile(forces, n_structures)[:, None] * random.lognormal(sigma=0.5, size=(n_structures, 1)).repeat(4, 0)
+    spread = energy * random.lognormal(sigma=0.5, size=n_structures)
+    return Residuals(
+        energy=random.normal(size=n_structures) * spread,
+        energy_std=std * spread,
+        forces=random.standard_t(4, size=(4 * n_structures, 3)) * scale,
+        forces_std=std * np.repeat(scale, 3, axis=1),
+        atomic_numbers=np.tile(NUMBERS, n_structures),
+        structure_index=np.repeat(np.arange(n_structures), 4),
+    )
+
+
+def coverage(parts: list[Residuals]) -> tuple[np.ndarray, np.ndarray]:
+    """Which energies, and which share of each structure's forces, the online intervals held."""
+    conformal = Conformal()
+    rows = joined(error_rows(found, conformal.examine(found)) for found in parts)
+    return rows["energy_inside"], rows["n_forces_inside"] / rows["n_forces"]
+
+
+def worst(inside: np.ndarray, size: int) -> float:
+    return max(abs(float(inside[first : first + size].mean()) - 0.9) for first in range(len(inside) - size + 1))
+
+
+def test_nine_of_ten_are_held_in_every_window_while_errors_fall_and_after_a_switch():
+    random = np.random.default_rng(0)
+    falling = [residuals(random, 1, energy=3 / (1 + k / 50), forces=[1 / (1 + k / 50)] * 4) for k in range(2000)]
+    switched = [residuals(random, 1, energy=20.0, forces=[9.0, 3.0, 3.0, 6.0], std=0.05) for _ in range(2000)]
+    energy, forces = coverage(falling + switched)
+    assert worst(energy, 1000) <= 0.02
+    assert worst(forces, 1000) <= 0.02
+    assert worst(forces[2200:], 200) <= 0.04
+
+
+def test_raw_intervals_of_the_same_members_hold_far_fewer():
+    random = np.random.default_rng(0)
+    found = residuals(random, 500)
+    assert calibration(error_rows(found, found.widths(Intervals()))).raw_force_coverage_90 < 0.5
+
+
+def test_misses_average_to_a_tenth_up_to_the_drift_of_the_factor():
+    random = np.random.default_rng(1)
+    conformal = Conformal()
+    parts = [residuals(random, 1, energy=float(random.lognormal(sigma=2.0))) for _ in range(300)]
+    inside = joined(error_rows(found, conformal.examine(found)) for found in parts)["energy_inside"]
+    drift = np.log(conformal.now.energy.factor)
+    assert (1 - inside).mean() == pytest.approx(0.1 + drift / (RATE * 300), abs=1e-12)
+
+
+def test_elements_have_intervals_of_their_own():
+    random = np.random.default_rng(2)
+    conformal = Conformal()
+    conformal.examine(residuals(random, 600, forces=[9.0, 1.0, 1.0, 3.0], std=0.0))
+    found = residuals(random, 600, forces=[9.0, 1.0, 1.0, 3.0], std=0.0)
+    widths = conformal.examine(found)
+    for z in (1, 6, 8):
+        some = found.atomic_numbers == z
+        assert (np.abs(found.forces[some]) <= widths.forces[some]).mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_intervals_come_from_labels_before_and_missing_labels_change_nothing():
+    random = np.random.default_rng(3)
+    found = residuals(random, 20)
+    whole, one_by_one, gaps = Conformal(), Conformal(), Conformal()
+    widths = whole.examine(found)
+    singles = []
+    for index in range(20):
+        atoms = slice(4 * index, 4 * index + 4)
+        alone = Residuals(
+            found.energy[index : index + 1],
+            found.energy_std[index : index + 1],
+            found.forces[atoms],
+            found.forces_std[atoms],
+            NUMBERS,
+            np.zeros(4, dtype=np.int64),
+        )
+        singles.append(one_by_one.examine(alone).energy[0])
+        gaps.examine(alone)
+        unlabelled = Residuals(
+            np.array([np.nan]), alone.energy_std, np.full((4, 3), np.nan), alone.forces_std, NUMBERS, np.zeros(4, int)
+        )
+        assert not np.isnan(gaps.examine(unlabelled).forces).any()
+    np.testing.assert_array_equal(widths.energy, singles)
+    for name, array in whole.state_dict().items():
+        np.testing.assert_array_equal(array, gaps.state_dict()[name])
+
+
+def test_it_goes_on_bit_for_bit():
+    random = np.random.default_rng(4)
+    first, second = residuals(random, 30), residuals(random, 30)
+    straight, restored = Conformal(), Conformal()
+    straight.examine(first)
+    restored.load_state_dict(straight.state_dict())
+    np.testing.assert_array_equal(straight.examine(second).forces, restored.examine(second).forces)
+    assert straight.steady == restored.steady
+
+
+def test_a_hold_out_makes_intervals_for_structures_of_its_distribution():
+    random = np.random.default_rng(5)
+    forces = [9.0, 1.0, 1.0, 3.0]
+    intervals = held_out_intervals([residuals(random, 200, forces=forces) for _ in range(3)], Intervals())
+    test = residuals(random, 2000, forces=forces)
+    found = calibration(error_rows(test, test.widths(intervals)))
+    assert found.energy_coverage_90 == pytest.approx(0.9, abs=0.03)
+    assert found.force_coverage_90 == pytest.approx(0.9, abs=0.02)
+    assert intervals.by_element[8].floor > 5 * intervals.by_element[1].floor
+
+
+def test_a_small_hold_out_leaves_the_factor_of_the_stream():
+    random = np.random.default_rng(6)
+    conformal = Conformal()
+    conformal.examine(residuals(random, 50))
+    intervals = held_out_intervals([residuals(random, MIN_HELD_SCORES - 1)], conformal.steady)
+    assert intervals.energy == conformal.steady.energy
+    assert intervals.forces != conformal.steady.forces
+
+
+def test_nothing_is_known_before_the_first_label():
+    assert held_out_intervals([], Conformal().steady) == Intervals()
+    assert np.isnan(Intervals().energy.factor)
+
+
+def test_a_manifest_tells_intervals_and_reads_them_back():
+    intervals = Intervals(Level(0.002, 1.5), Level(0.1, 1.2), {1: Level(0.05, 1.1), 35: Level(0.3, 1.9)})
+    named = intervals.named()
+    assert named["interval_90_forces_factor_Br"] == 1.9
+    assert Intervals.read({**named, "coverage_90_energy": 0.9}) == intervals
+    assert Intervals().named() == {}

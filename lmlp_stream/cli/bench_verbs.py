@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from lmlp_stream.cli.accuracy_verb import accuracy
+from lmlp_stream.cli.bench.coverage.verb import coverage
+from lmlp_stream.cli.bench.requests.verb import requests
 from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.bench.stream.verb import stream
 from lmlp_stream.cli.options import AsJson
@@ -52,9 +54,9 @@ def register(app: typer.Typer) -> None:
     verbs.command()(ingest)
     verbs.command()(accuracy)
     verbs.command()(stream)
-    app.add_typer(
-        verbs, name="bench", help="Measure speed on this machine, accuracy, and what a stream seen once costs."
-    )
+    verbs.command()(coverage)
+    verbs.command()(requests)
+    app.add_typer(verbs, name="bench", help="Measure speed, accuracy, intervals, and what a stream seen once costs.")
 
 
 def _verb(name: str) -> Callable[..., None]:

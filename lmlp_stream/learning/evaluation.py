@@ -31,6 +31,8 @@ ERROR_ROW = np.dtype(
         ("n_forces_covered", "f8"),
         ("energy_inside", "f8"),
         ("n_forces_inside", "f8"),
+        ("energy_width", "f8"),
+        ("force_width", "f8"),
         ("n_forces", "f8"),
     ]
 )
@@ -38,7 +40,8 @@ ERROR_ROW = np.dtype(
 missing, and variance of the members' energies in (eV/atom)². Sums over the labelled force components: squared errors in
 (eV/Å)², absolute errors in eV/Å, variances of the members in (eV/Å)². How many of the one energy and of the `n_forces`
 components lie in the normal 90 % interval of the members (covered), and how many in the calibrated one (inside; NaN
-where there is none)."""
+where there is none); the half width of that of the energy in eV/atom, and the sum of those of the components in
+eV/Å."""
 
 
 class Withheld(StrEnum):
@@ -182,6 +185,8 @@ def error_rows(found: Residuals, widths: Widths | None = None) -> np.ndarray:
     rows["force_variance"] = per_structure(found.forces_std**2)
     rows["n_forces_covered"] = per_structure(np.abs(found.forces) <= NORMAL_90 * found.forces_std)
     rows["n_forces_inside"] = per_structure(_inside(found.forces, widths.forces))
+    rows["energy_width"] = widths.energy
+    rows["force_width"] = per_structure(widths.forces)
     rows["n_forces"] = per_structure(np.ones_like(found.forces))
     return rows
 

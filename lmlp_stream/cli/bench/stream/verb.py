@@ -52,16 +52,23 @@ def stream(
     with counting("reading structures") as advance:
         domains = read_domains(files, test or (), cut, advance)
     n_labels = sum(len(domain.learned) for domain in domains)
-    numbers = _numbers(seeds)
-    explain(f"{len(domains)} domains, {n_labels} labels; {len(chosen)} arms of {len(numbers)} runs; results in {out}")
-    with counting("runs", len(chosen) * len(numbers)) as advance:
+    chosen_seeds = numbers(seeds)
+    explain(
+        f"{len(domains)} domains, {n_labels} labels; {len(chosen)} arms of {len(chosen_seeds)} runs; results in {out}"
+    )
+    with counting("runs", len(chosen) * len(chosen_seeds)) as advance:
         figures = bench_stream(
-            domains, base, chosen, seeds=numbers, memory=memory, processes=processes, out=out, advance=advance
+            domains, base, chosen, seeds=chosen_seeds, memory=memory, processes=processes, out=out, advance=advance
         )
     answer(markdown(figures["arms"]), figures, as_json=as_json)
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """The whole numbers that an option lists.
+
+    Raises:
+        UsageError: There is something else between the commas.
+    """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

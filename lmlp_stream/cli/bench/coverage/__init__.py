@@ -1,0 +1,1 @@
+"""`bench coverage`: do intervals of 90 % hold nine labels of ten, in a steady stream and where domains change?"""

@@ -1,0 +1,71 @@
+"""`bench requests`: interpolation, ratios, and one small run from files to the table."""
+
+import json
+from math import inf
+
+import pytest
+
+from lmlp_stream.cli.bench.requests.figures import labels_for, needed
+from lmlp_stream.cli.bench.requests.run import Point, Rule
+from tests.unit.cli.test_bench_coverage import files  # noqa: F401 - a fixture
+from tests.unit.cli.test_bench_verbs import run
+
+
+def curve(*points: tuple[int, float]) -> list[Point]:
+    return [Point(labels, force_rmse, 1.0) for labels, force_rmse in points]
+
+
+def test_labels_between_two_examinations_are_interpolated_in_logarithms():
+    found = curve((100, 400.0), (400, 100.0))
+    assert labels_for(found, 200.0) == pytest.approx(200.0)
+    assert labels_for(found, 500.0) == 100.0
+    assert labels_for(found, 99.0) == inf
+
+
+def test_a_ratio_is_the_median_over_seeds_and_unknown_where_it_was_not_reached():
+    random = {seed: curve((100, 400.0), (200, 100.0)) for seed in range(3)}
+    asked = {0: curve((50, 400.0), (100, 100.0)), 1: curve((25, 400.0), (50, 150.0)), 2: curve((75, 400.0))}
+    first, last = needed({Rule.RANDOM: random, Rule.ATOM: asked}, Rule.ATOM)
+    assert (first["random_labels"], first["labels"], first["ratio"]) == (100, 50, 0.5)
+    assert last["ratio"] is None
+
+
+def test_both_arms_learn_from_the_same_pool(monkeypatch, capsys, files, tmp_path):  # noqa: F811 - a fixture
+    small = (
+        "potential.members=2",
+        "potential.hidden=[4]",
+        "learning.steps_per_record=0.5",
+        "symmetry.preset=published",
+    )
+    options = [part for setting in small for part in ("--set", setting)]
+    options += [
+        "--labels",
+        16,
+        "--start",
+        4,
+        "--candidates",
+        8,
+        "--asked",
+        4,
+        "--every",
+        4,
+        "--rules",
+        "atom,excess,forces",
+    ]
+    out = tmp_path / "requests.json"
+    files_of = ("--train", files[0], "--test", files[0])
+    assert run(monkeypatch, "bench", "requests", *files_of, *options, "--seeds", "0", "--out", out, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    random = told["curves"]["random"]["0"]
+    assert [point["labels"] for point in random] == [4, 8, 12, 16]
+    for rule in ("atom", "excess", "forces"):
+        asked = told["curves"][rule]["0"]
+        assert asked[0] == random[0]
+        assert all(point["force_rmse"] > random[-1]["force_rmse"] for point in asked[:-1])
+    assert json.loads(out.read_text())["curves"] == told["curves"]
+
+
+def test_an_unknown_rule_is_a_usage_error(monkeypatch, capsys, files):  # noqa: F811 - a fixture
+    arguments = ("bench", "requests", "--train", files[0], "--test", files[0], "--rules", "guess")
+    assert run(monkeypatch, *arguments) == 2
+    assert "guess" in capsys.readouterr().err

@@ -15,19 +15,38 @@ SMALLEST_VOLUME = 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighborList:
-    """Directed pairs i -> j within the cutoff, sorted by center, then neighbor, then periodic image.
+    """Directed pairs i -> j within the cutoff, sorted by center, then element and index of the neighbor, then image.
 
     Attributes:
         center_index: Index i of each pair.
         neighbor_index: Index j of each pair; j may be i where a cell is thinner than the cutoff.
         vectors: r_j - r_i + shift · cell in Å, float64.
         reverse_index: Position of the pair j -> i with the opposite shift.
+        counts: Number of neighbors of each atom.
     """
 
     center_index: Int[np.ndarray, "P"]
     neighbor_index: Int[np.ndarray, "P"]
     vectors: Float[np.ndarray, "P 3"]
     reverse_index: Int[np.ndarray, "P"]
+    counts: Int[np.ndarray, "A"]
+
+    @property
+    def n_neighbors(self) -> int:
+        """Largest number of neighbors of an atom."""
+        return int(self.counts.max(initial=0))
+
+    @property
+    def starts(self) -> Int[np.ndarray, "A+1"]:
+        """First pair of each center, and the number of pairs at the end."""
+        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.counts)])
+
+    @property
+    def slots(self) -> Int[np.ndarray, "P"]:
+        """Place of each pair among those of its center."""
+        first = np.repeat(self.starts[:-1], self.counts)
+        places: np.ndarray = np.arange(len(first), dtype=np.int64) - first
+        return places
 
 
 def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
@@ -41,13 +60,21 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
         structure.positions, _full_cell(structure), structure.pbc, quantities="ijS", copy=False
     )
     center, neighbor = center.astype(np.int64), neighbor.astype(np.int64)
-    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], neighbor, center))
-    reverse_order = np.lexsort((-shifts[:, 2], -shifts[:, 1], -shifts[:, 0], center, neighbor))
+    numbers = structure.atomic_numbers
+    x, y, z = shifts.T
+    order = np.lexsort((z, y, x, neighbor, numbers[neighbor], center))
+    reverse_order = np.lexsort((-z, -y, -x, center, numbers[center], neighbor))
     rank = np.empty(len(order), dtype=np.int64)
     rank[reverse_order] = np.arange(len(order))
     i, j = center[order], neighbor[order]
     vectors = structure.positions[j] - structure.positions[i] + shifts[order] @ structure.cell
-    return NeighborList(center_index=i, neighbor_index=j, vectors=vectors, reverse_index=rank[order])
+    return NeighborList(
+        center_index=i,
+        neighbor_index=j,
+        vectors=vectors,
+        reverse_index=rank[order],
+        counts=np.bincount(i, minlength=structure.n_atoms),
+    )
 
 
 def _full_cell(structure: Structure) -> Float[np.ndarray, "3 3"]:

@@ -8,22 +8,20 @@ which depend on the two elements alone.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
-from lmlp_stream.atoms.neighbors import neighbor_list
+from lmlp_stream.atoms.neighbors import NeighborList, neighbor_list
 from lmlp_stream.atoms.structure import Structure
-from lmlp_stream.atoms.symmetry_formulas import radial_part
-from lmlp_stream.atoms.symmetry_grid import AngularGrid, Neighborhood, RadialGrid
+from lmlp_stream.atoms.symmetry_compiled import CompiledFunctions
 from lmlp_stream.atoms.symmetry_spec import AngularFunction, RadialFunction, SymmetrySpec, spec_of
+from lmlp_stream.atoms.symmetry_tensors import TensorFunctions
 from lmlp_stream.errors import UsageError
 
 __all__ = ["AngularFunction", "Descriptors", "RadialFunction", "SymmetryFunctions", "SymmetrySpec", "spec_of"]
-
-CHUNK_BYTES = 256 * 2**20
-"""Memory an intermediate array may take; larger structures are evaluated a few atoms at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +51,7 @@ class Descriptors:
 
 
 class SymmetryFunctions:
-    """Evaluates a list of symmetry functions.
+    """Evaluates a list of symmetry functions: by compiled code on a CPU, by tensor operations on another device.
 
     Attributes:
         spec: The functions.
@@ -64,9 +62,8 @@ class SymmetryFunctions:
         self.spec = spec
         self.n_functions = spec.n_functions
         self._dtype, self._device = dtype, device
-        self._radial, self._angular = RadialGrid(spec, dtype, device), AngularGrid(spec, dtype, device)
-        shells = torch.tensor([*self._radial.shells, *self._angular.shells], dtype=dtype, device=device)
-        self._eta, self._r_s = shells.reshape(-1, 2, 1).unbind(1)
+        on_cpu = device.type == "cpu"
+        self._functions = CompiledFunctions(spec, dtype) if on_cpu else TensorFunctions(spec, dtype, device)
 
     def evaluate(self, structure: Structure) -> Descriptors:
         """Values and derivatives for every atom; equal bit for bit whatever was evaluated before.
@@ -79,35 +76,26 @@ class SymmetryFunctions:
         if len(beyond):
             raise UsageError(f"Z = {beyond[0]} is no element, they go from 1 to {last}: leave the structure out")
         pairs = neighbor_list(structure, self.spec.cutoff)
-        neighborhood = Neighborhood.of(structure, pairs, self.spec.cutoff, self._dtype, self._device)
-        n_atoms, n_neighbors = neighborhood.r.shape
-        values = torch.empty(n_atoms, self.n_functions, dtype=self._dtype, device=self._device)
-        derivatives = torch.empty(n_atoms, self.n_functions, 3, n_neighbors, dtype=self._dtype, device=self._device)
-        n_radial, n_shells = self._radial.n_functions, len(self._radial.shells)
-        chunk_size = self._chunk(neighborhood)
-        for first in range(0, n_atoms, chunk_size):
-            rows = slice(first, first + chunk_size)
-            near = neighborhood.rows(rows)
-            part, slope = radial_part(near.r[:, None], self._eta, self._r_s, self.spec.cutoff)
-            of_radial, of_angular = (rows, slice(n_radial)), (rows, slice(n_radial, None))
-            self._radial.evaluate(
-                near, part[:, :n_shells], slope[:, :n_shells], values[of_radial], derivatives[of_radial]
-            )
-            self._angular.evaluate(
-                near, part[:, n_shells:], slope[:, n_shells:], values[of_angular], derivatives[of_angular]
-            )
+        values, derivatives = self._functions.evaluate(structure.atomic_numbers, pairs)
+        index, reverse, vectors = _padded(pairs)
         return Descriptors(
             values=values,
-            derivatives=derivatives.flatten(2),
-            neighbor_index=neighborhood.index,
-            reverse=neighborhood.reverse,
-            vectors=neighborhood.vectors,
+            derivatives=derivatives,
+            neighbor_index=torch.as_tensor(index, device=self._device),
+            reverse=torch.as_tensor(reverse, device=self._device),
+            vectors=torch.as_tensor(vectors, dtype=self._dtype, device=self._device),
         )
 
-    def _chunk(self, neighborhood: Neighborhood) -> int:
-        n_neighbors = max(neighborhood.r.shape[1], 1)
-        n_legs = len(neighborhood.elements) * self._angular.n_shells
-        largest = max(
-            self._angular.n_parts * n_neighbors * max(n_neighbors, 3 * n_legs), 3 * n_neighbors * self.n_functions
-        )
-        return max(1, CHUNK_BYTES // (largest * self._dtype.itemsize))
+
+def _padded(pairs: NeighborList) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`neighbor_index`, `reverse` and `vectors` of `Descriptors`."""
+    n_atoms, n_neighbors = len(pairs.counts), pairs.n_neighbors
+    at = (pairs.center_index, pairs.slots)
+    index = np.repeat(np.arange(n_atoms)[:, None], n_neighbors, axis=1)
+    index[at] = pairs.neighbor_index
+    reverse_slot = np.repeat(np.arange(n_neighbors)[None, :], n_atoms, axis=0)
+    reverse_slot[at] = at[1][pairs.reverse_index]
+    reverse = (3 * index[:, None] + np.arange(3)[:, None]) * n_neighbors + reverse_slot[:, None]
+    vectors = np.zeros((n_atoms, n_neighbors, 3))
+    vectors[at] = pairs.vectors
+    return index, reverse, vectors

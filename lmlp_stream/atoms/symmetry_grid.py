@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lmlp_stream.atoms.elements import angular_factor_table, radial_factor_table
 from lmlp_stream.atoms.neighbors import NeighborList
-from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.atoms.symmetry_formulas import bracket_power, multiple_angle, square_root
 from lmlp_stream.atoms.symmetry_spec import SymmetrySpec
 
@@ -28,18 +27,12 @@ class Neighborhood:
     """The neighbors of each atom, padded to a common number N.
 
     Attributes:
-        index: Index of each neighbor; an atom's own index in the padding.
-        reverse: Row (j*3 + component)*N + slot of the same pair seen from its neighbor j; itself in the padding.
-        vectors: r_j - r_i in Å; zero in the padding.
         r: Distances in Å; the cutoff in the padding, where every radial part vanishes.
         units: Unit vectors; zero in the padding.
         numbers: Atomic number of each neighbor; 0 in the padding.
         elements: Atomic numbers in the structure, ascending.
     """
 
-    index: Int[Tensor, "C N"]
-    reverse: Int[Tensor, "C 3 N"]
-    vectors: Float[Tensor, "C N 3"]
     r: Float[Tensor, "C N"]
     units: Float[Tensor, "C 3 N"]
     numbers: Int[Tensor, "C N"]
@@ -47,49 +40,33 @@ class Neighborhood:
 
     @classmethod
     def of(
-        cls, structure: Structure, pairs: NeighborList, cutoff: float, dtype: torch.dtype, device: torch.device
+        cls,
+        atomic_numbers: Int[np.ndarray, "A"],
+        pairs: NeighborList,
+        cutoff: float,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> Self:
         """The padded form of a neighbor list."""
-        counts = np.bincount(pairs.center_index, minlength=structure.n_atoms)
-        n_neighbors = int(counts.max(initial=0))
-        slots = np.arange(len(pairs.center_index)) - np.repeat(np.cumsum(counts) - counts, counts)
-        at = (pairs.center_index, slots)
-        shape = (structure.n_atoms, n_neighbors)
-        index = np.repeat(np.arange(structure.n_atoms)[:, None], n_neighbors, axis=1)
-        index[at] = pairs.neighbor_index
-        reverse_slot = np.repeat(np.arange(n_neighbors)[None, :], structure.n_atoms, axis=0)
-        reverse_slot[at] = slots[pairs.reverse_index]
-        reverse = (3 * index[:, None] + np.arange(3)[:, None]) * n_neighbors + reverse_slot[:, None]
-        vectors = np.zeros((*shape, 3))
-        vectors[at] = pairs.vectors
+        at = (pairs.center_index, pairs.slots)
+        shape = (len(atomic_numbers), pairs.n_neighbors)
         distances = np.linalg.norm(pairs.vectors, axis=1)
         r = np.full(shape, cutoff)
         r[at] = distances
-        units = np.zeros((structure.n_atoms, 3, n_neighbors))
+        units = np.zeros((shape[0], 3, shape[1]))
         units[at[0], :, at[1]] = pairs.vectors / distances[:, None]
         numbers = np.zeros(shape, dtype=np.int64)
-        numbers[at] = structure.atomic_numbers[pairs.neighbor_index]
+        numbers[at] = atomic_numbers[pairs.neighbor_index]
         return cls(
-            index=torch.as_tensor(index, device=device),
-            reverse=torch.as_tensor(reverse, device=device),
-            vectors=torch.as_tensor(vectors, dtype=dtype, device=device),
             r=torch.as_tensor(r, dtype=dtype, device=device),
             units=torch.as_tensor(units, dtype=dtype, device=device),
             numbers=torch.as_tensor(numbers, device=device),
-            elements=torch.as_tensor(np.unique(structure.atomic_numbers), device=device),
+            elements=torch.as_tensor(np.unique(atomic_numbers), device=device),
         )
 
     def rows(self, some: slice) -> "Neighborhood":
         """The neighborhood of some of the centers."""
-        return Neighborhood(
-            index=self.index[some],
-            reverse=self.reverse[some],
-            vectors=self.vectors[some],
-            r=self.r[some],
-            units=self.units[some],
-            numbers=self.numbers[some],
-            elements=self.elements,
-        )
+        return Neighborhood(r=self.r[some], units=self.units[some], numbers=self.numbers[some], elements=self.elements)
 
 
 class RadialGrid:

@@ -6,6 +6,8 @@ code with the package but the element table.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from lmlp_stream.atoms.elements import MAXIMA, NUMBERS, element_numbers
+from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.atoms.symmetry import (
     AngularFunction,
@@ -22,6 +25,7 @@ from lmlp_stream.atoms.symmetry import (
     SymmetrySpec,
     spec_of,
 )
+from lmlp_stream.atoms.symmetry_tensors import TensorFunctions
 from lmlp_stream.config import SymmetryConfig
 
 CPU = torch.device("cpu")
@@ -168,18 +172,36 @@ MIXED = SymmetrySpec(
 )
 
 
+def by_tensors(structure: Structure, spec: SymmetrySpec) -> Descriptors:
+    """What tensor operations, the way on a device, make of it; the neighbors are the same."""
+    values, derivatives = TensorFunctions(spec, torch.float64, CPU).evaluate(
+        structure.atomic_numbers, neighbor_list(structure, spec.cutoff)
+    )
+    return replace(by_compiled_code(structure, spec), values=values, derivatives=derivatives)
+
+
+def by_compiled_code(structure: Structure, spec: SymmetrySpec) -> Descriptors:
+    return SymmetryFunctions(spec, torch.float64, CPU).evaluate(structure)
+
+
+@pytest.mark.parametrize("evaluate", [by_compiled_code, by_tensors])
 @pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
 @pytest.mark.parametrize("spec", [spec_of(SymmetryConfig(preset="published", cutoff=4.4)), MIXED], ids=["grid", "list"])
-def test_values_and_derivatives_are_those_of_the_slow_reference(structure: Structure, spec: SymmetrySpec) -> None:
-    descriptors = SymmetryFunctions(spec, torch.float64, CPU).evaluate(structure)
+def test_values_and_derivatives_are_those_of_the_slow_reference(
+    structure: Structure, spec: SymmetrySpec, evaluate: Callable[[Structure, SymmetrySpec], Descriptors]
+) -> None:
+    descriptors = evaluate(structure, spec)
     values, slopes = reference(structure, spec)
     np.testing.assert_allclose(descriptors.values.numpy(), values, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(by_position(descriptors), slopes, rtol=1e-11, atol=1e-12)
 
 
-def test_the_default_preset_is_that_of_the_slow_reference_too() -> None:
+@pytest.mark.parametrize("evaluate", [by_compiled_code, by_tensors])
+def test_the_default_preset_is_that_of_the_slow_reference_too(
+    evaluate: Callable[[Structure, SymmetrySpec], Descriptors],
+) -> None:
     structure, spec = STRUCTURES["metals among main groups"], spec_of(SymmetryConfig())
-    descriptors = SymmetryFunctions(spec, torch.float64, CPU).evaluate(structure)
+    descriptors = evaluate(structure, spec)
     values, slopes = reference(structure, spec)
     np.testing.assert_allclose(descriptors.values.numpy(), values, rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(by_position(descriptors), slopes, rtol=1e-11, atol=1e-12)

@@ -3,9 +3,11 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 
-from lmlp_stream.atoms import symmetry
+from lmlp_stream.atoms import symmetry_tensors
+from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure, from_ase
 from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions, SymmetrySpec, spec_of
+from lmlp_stream.atoms.symmetry_tensors import TensorFunctions
 from lmlp_stream.config import SymmetryConfig
 from lmlp_stream.errors import UsageError
 
@@ -147,12 +149,15 @@ def test_an_atom_out_of_reach_of_a_molecule_has_zero_values() -> None:
     torch.testing.assert_close(descriptors.values[:-1], functions().evaluate(structure).values, rtol=1e-12, atol=1e-14)
 
 
-def test_a_large_structure_is_evaluated_in_pieces_of_equal_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = functions().evaluate(ethanol())
-    monkeypatch.setattr(symmetry, "CHUNK_BYTES", 200_000)
-    pieces = functions().evaluate(ethanol())
-    torch.testing.assert_close(pieces.values, whole.values, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(pieces.derivatives, whole.derivatives, rtol=1e-12, atol=1e-14)
+def test_tensors_evaluate_a_large_structure_in_pieces_of_equal_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_tensors() -> tuple[torch.Tensor, torch.Tensor]:
+        pairs = neighbor_list(ethanol(), SPEC.cutoff)
+        return TensorFunctions(SPEC, torch.float64, CPU).evaluate(ethanol().atomic_numbers, pairs)
+
+    whole = by_tensors()
+    monkeypatch.setattr(symmetry_tensors, "CHUNK_BYTES", 200_000)
+    for piece, expected in zip(by_tensors(), whole, strict=True):
+        torch.testing.assert_close(piece, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_single_precision_agrees_with_double() -> None:

@@ -1,0 +1,28 @@
+"""Functions compiled to machine code when they are first called, and kept on disk for the next process."""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from numba import njit
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """The function in machine code.
+
+    Its code is kept beside the package, or in the user's cache folder where the package cannot be written; where
+    neither can, each process compiles anew. Sums may be reassociated and multiplications contracted with additions, but
+    what is not finite stays so. Equal input gives equal bits on one machine.
+    """
+    try:
+        return _in_machine_code(function, cache=True)
+    except RuntimeError:  # there is no folder where code can be kept
+        return _in_machine_code(function, cache=False)
+
+
+def _in_machine_code(function: Callable[P, T], *, cache: bool) -> Callable[P, T]:
+    compile_ = njit(cache=cache, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+    made: Callable[P, T] = compile_(function)
+    return made

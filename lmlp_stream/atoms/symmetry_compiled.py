@@ -1,0 +1,84 @@
+"""Symmetry functions and their derivatives by compiled code: the way on a CPU."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lmlp_stream.atoms.angular_kernel import LANES
+from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS, angular_factor_table, radial_factor_table
+from lmlp_stream.atoms.neighbors import NeighborList
+from lmlp_stream.atoms.symmetry_formulas import radial_part
+from lmlp_stream.atoms.symmetry_kernel import Angular, Pairs, Radial, Shells, evaluate
+from lmlp_stream.atoms.symmetry_spec import SymmetrySpec
+
+Part = TypeVar("Part", bound=Hashable)
+
+
+class CompiledFunctions:
+    """Evaluates a list of symmetry functions on a CPU."""
+
+    def __init__(self, spec: SymmetrySpec, dtype: torch.dtype) -> None:
+        self._cutoff, self._n_functions, self._dtype = spec.cutoff, spec.n_functions, dtype
+        self._exact = np.dtype(str(dtype).removeprefix("torch."))
+        radial_shells, of_radial = _numbered((f.eta, f.r_s) for f in spec.radial)
+        radial_factors, factor_of_radial = _numbered(f.factor for f in spec.radial)
+        angular_shells, of_angular = _numbered((f.eta, f.r_s) for f in spec.angular)
+        angular_factors, factor_of_angular = _numbered(f.factor for f in spec.angular)
+        parts, part_of_angular = _numbered((f.lambda_, f.zeta, f.xi) for f in spec.angular)
+        shells = torch.tensor([*radial_shells, *angular_shells], dtype=dtype)
+        self._eta, self._r_s = shells.reshape(-1, 2).unbind(1)
+        self._n_radial_shells = len(radial_shells)
+        tables = [radial_factor_table(factor) for factor in radial_factors]
+        self._radial_factors = np.array(tables, self._exact).reshape(-1, N_ATOMIC_NUMBERS)
+        tables = [angular_factor_table(factor) for factor in angular_factors]
+        self._angular_factors = np.array(tables, self._exact).reshape(-1, N_ATOMIC_NUMBERS, N_ATOMIC_NUMBERS)
+        self._parts = np.array(parts, self._exact).reshape(-1, 3)
+        self._radial_functions = np.stack([factor_of_radial, of_radial], axis=1)
+        self._angular_functions = np.stack([factor_of_angular, of_angular * len(parts) + part_of_angular], axis=1)
+
+    def evaluate(
+        self, atomic_numbers: Int[np.ndarray, "A"], pairs: NeighborList
+    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D 3*N"]]:
+        """Values, and derivatives by each neighbor vector (Å⁻¹): all x, then all y, then all z."""
+        elements, kinds = np.unique(atomic_numbers, return_inverse=True)
+        shape = (len(atomic_numbers), self._n_functions, 3 * pairs.n_neighbors)
+        values = torch.empty(shape[:2], dtype=self._dtype)
+        room = torch.empty(shape[0] * shape[1] * shape[2] + LANES, dtype=self._dtype)
+        distances = np.linalg.norm(pairs.vectors, axis=1)
+        radial_shells, angular_shells = self._shells(distances)
+        evaluate(
+            Pairs(pairs.starts, kinds[pairs.neighbor_index], (pairs.vectors / distances[:, None]).astype(self._exact)),
+            radial_shells,
+            angular_shells,
+            Radial(self._radial_factors[:, elements], self._radial_functions),
+            Angular(
+                self._angular_factors[:, elements[:, None], elements[None, :]], self._parts, self._angular_functions
+            ),
+            pairs.n_neighbors,
+            values.numpy(),
+            room.numpy(),
+        )
+        return values, room[:-LANES].view(shape)
+
+    def _shells(self, distances: Float[np.ndarray, "P"]) -> tuple[Shells, Shells]:
+        """Radial parts of the radial and of the angular functions."""
+        r = torch.from_numpy(distances.astype(self._exact))[:, None]
+        legs, slopes = radial_part(r, self._eta, self._r_s, self._cutoff)
+        all_shells = (legs, slopes, legs / r)
+        n_radial = self._n_radial_shells
+        radial, angular = (
+            Shells(*(np.ascontiguousarray(array[:, some]) for array in all_shells))
+            for some in (slice(n_radial), slice(n_radial, None))
+        )
+        return radial, angular
+
+
+def _numbered(items: Iterable[Part]) -> tuple[Sequence[Part], Int[np.ndarray, "d"]]:
+    """What is different among the items, in the order it comes; and the number of each item."""
+    listed = list(items)
+    unique = list(dict.fromkeys(listed))
+    return unique, np.array([unique.index(item) for item in listed], dtype=np.int64)

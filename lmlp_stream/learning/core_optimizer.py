@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from math import exp
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lmlp_stream.config import CoreConfig
 from lmlp_stream.errors import ConfigError
+from lmlp_stream.learning import core_kernel
 
 EPSILON = 1e-8
 """Added to the denominator of the update (authors' default)."""
@@ -38,6 +40,12 @@ class _Group:
         yield "squared", self.squared
         yield "step_size", self.step_size
         yield "score", self.score
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether compiled code can make the step: on a CPU, where gradients are averaged and no scores are kept."""
+        on_cpu = all(tensor.device.type == "cpu" for tensor in self.parameters)
+        return on_cpu and bool(self.squared) and not self.score
 
 
 class CoRe:
@@ -105,8 +113,26 @@ class CoRe:
             self._step_group(self._groups[key], list(raw))
 
     def _step_group(self, group: _Group, raw: list[Tensor]) -> None:
-        beta_a, beta_b, beta_c, beta_2 = self._config.betas
+        beta_a, beta_b, beta_c, _ = self._config.betas
         beta_1 = beta_b + (beta_a - beta_b) * exp(-((group.n_steps / beta_c) ** 2))
+        if group.in_one_pass:
+            self._step_in_one_pass(group, raw, beta_1)
+        else:
+            self._step_by_tensors(group, raw, beta_1)
+        group.n_steps += 1
+
+    def _step_in_one_pass(self, group: _Group, raw: list[Tensor], beta_1: float) -> None:
+        beta_2, n_steps = self._config.betas[3], group.n_steps + 1
+        corrections = (1.0 / (1.0 - beta_1**n_steps), 1.0 / (1.0 - beta_2**n_steps))
+        shared = (beta_1, beta_2, *corrections, *self._config.etas, *self._config.step_sizes, EPSILON)
+        tensors = zip(group.parameters, raw, group.gradient, group.squared, group.step_size, strict=True)
+        for arrays, decay in zip(tensors, group.weight_decay, strict=True):
+            parameter, slope, gradient, squared, step_size = (array.detach().view(-1).numpy() for array in arrays)
+            settings = np.array([*shared, decay], dtype=parameter.dtype)
+            core_kernel.step(parameter, slope, gradient, squared, step_size, settings)
+
+    def _step_by_tensors(self, group: _Group, raw: list[Tensor], beta_1: float) -> None:
+        beta_2 = self._config.betas[3]
         if beta_2 >= 0:
             torch._foreach_mul_(group.squared, beta_2)
             torch._foreach_addcmul_(group.squared, raw, raw, value=1.0 - beta_2)
@@ -124,7 +150,6 @@ class CoRe:
                 parameter.add_(change.abs().mul_(-decay).mul_(parameter))
         torch._foreach_sub_(group.parameters, update)
         group.gradient = averaged
-        group.n_steps += 1
 
     def _plasticity(self, group: _Group) -> list[Tensor]:
         """Factors P, 0 for the highest-scored weights and 1 elsewhere; empty while all are 1."""

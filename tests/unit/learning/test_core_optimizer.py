@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lmlp_stream.config import CoreConfig
 from lmlp_stream.errors import ConfigError
+from lmlp_stream.learning import core_optimizer as ours_module
 from lmlp_stream.learning.core_optimizer import CoRe
 
 P1 = {"etas": (0.5, 1.2), "betas": (0.45, 0.725, 500.0, 0.999), "step_sizes": (1e-6, 1.0)}
@@ -52,7 +53,10 @@ def ours_of(parameters: list[Tensor], settings: dict[str, object]) -> CoRe:
 
 @pytest.mark.parametrize("settings", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("foreach", [False, True])
-def test_every_step_equals_the_authors(settings, foreach):
+@pytest.mark.parametrize("by_tensors", [False, True])
+def test_every_step_equals_the_authors(settings, foreach, by_tensors, monkeypatch):
+    if by_tensors:
+        monkeypatch.setattr(ours_module._Group, "in_one_pass", False)
     theirs, ours = network(1), network(1)
     reference = core_optimizer.CoRe(theirs.parameters(), foreach=foreach, **settings)
     parameters = list(ours.parameters())

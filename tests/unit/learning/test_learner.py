@@ -157,7 +157,7 @@ def test_arrivals_are_predicted_before_they_are_learned():
     other._trainer.ensemble = restored
     (found,) = other._residuals([labelled(2)])
     assert report.arrivals[0].errors["energy_error"] == found.energy[0]
-    assert report.arrivals[0].errors["force_squared"] == np.square(found.forces).sum()
+    assert report.arrivals[0].errors["force_squared"] == pytest.approx(np.square(found.forces).sum())
 
 
 def test_unseen_elements_and_compositions_do_not_pollute_the_errors():

@@ -148,6 +148,16 @@ class RehearsalConfig(Section):
     holdout_capacity: PositiveInt = Field(400, description="Structures in the hold-out")
 
 
+class QuarantineConfig(Section):
+    """What becomes of labels that do not fit what is known."""
+
+    enabled: bool = Field(True, description="Keep labels that do not fit from being learned")
+    limit: PositiveFloat = Field(
+        3.3, description="Errors count as such above this many times what is usual for the domain and the ensemble says"
+    )
+    capacity: PositiveInt = Field(256, description="Most structures that wait for their judgement")
+
+
 class EvaluationConfig(Section):
     """When a snapshot is good enough to be announced."""
 
@@ -204,13 +214,14 @@ class Config(Section):
     core: CoreConfig = CoreConfig()
     learning: LearningConfig = LearningConfig()
     rehearsal: RehearsalConfig = RehearsalConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     service: ServiceConfig = ServiceConfig()
     simulate: SimulateConfig = SimulateConfig()
     label: LabelConfig = LabelConfig()
 
 
-FIXED_SECTIONS = ("seed", "name", "symmetry", "potential", "core", "learning", "rehearsal", "evaluation")
+FIXED_SECTIONS = ("seed", "name", "symmetry", "potential", "core", "learning", "rehearsal", "quarantine", "evaluation")
 """What a checkpoint holds a learner to, with `wire.level_of_theory`; everything else may change in its life."""
 
 

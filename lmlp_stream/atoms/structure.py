@@ -50,6 +50,8 @@ class LabelledStructure(Structure):
         level_of_theory: The method that made the label.
         source: Who published it.
         weight: Relative weight of the structure in the loss.
+        record: Partition and offset of the record it came in; -1 where it came in none.
+        vouched: Whether somebody sent it again after it was refused; then nobody judges it any more.
     """
 
     id: str
@@ -61,6 +63,8 @@ class LabelledStructure(Structure):
     level_of_theory: str = ""
     source: str = ""
     weight: float = 1.0
+    record: tuple[int, int] = (-1, -1)
+    vouched: bool = False
 
 
 def unlabelled(structure: Structure) -> LabelledStructure:

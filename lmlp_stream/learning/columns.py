@@ -28,6 +28,8 @@ def to_columns(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]
     no_stress = np.full((3, 3), np.nan)
     return columns | {
         "texts": text_column({name: [getattr(item, name) for item in structures] for name in _TEXTS}),
+        "record": np.array([item.record for item in structures], dtype=np.int64).reshape(-1, 2),
+        "vouched": np.array([item.vouched for item in structures], dtype=np.bool_),
         "multiplicity": np.array([item.multiplicity for item in structures], dtype=np.int64),
         "n_atoms": np.array([item.n_atoms for item in structures], dtype=np.int64),
         "atomic_numbers": _joined([item.atomic_numbers for item in structures], (), np.int64),
@@ -59,6 +61,8 @@ def from_columns(columns: Mapping[str, np.ndarray]) -> list[LabelledStructure]:
                 charge=float(columns["charge"][row]),
                 energy=float(columns["energy"][row]),
                 weight=float(columns["weight"][row]),
+                record=(int(columns["record"][row, 0]), int(columns["record"][row, 1])),
+                vouched=bool(columns["vouched"][row]),
                 multiplicity=int(columns["multiplicity"][row]),
                 atomic_numbers=columns["atomic_numbers"][atoms].copy(),
                 positions=columns["positions"][atoms].copy(),

@@ -31,6 +31,9 @@ class KnownIds:
         """Whether the id was new; it is known from now on."""
         return self._add(_hashed(id_))
 
+    def __contains__(self, id_: str) -> bool:
+        return bool(self._table[self._slot(_hashed(id_))])
+
     def to_array(self) -> np.ndarray:
         """The hashes from the oldest to the newest, uint64."""
         return np.roll(np.array(self._ring, dtype=np.uint64), -self._oldest)

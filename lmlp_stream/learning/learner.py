@@ -4,16 +4,18 @@ State after a tick depends on the ticks, the configuration and the seed alone: n
 random choice is a function of (seed, step) or (seed, atomic number).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import floor
 from typing import Self
 
 import numpy as np
 
-from lmlp_stream.atoms.batch import collate, composition_of
+from lmlp_stream.atoms.batch import Batch, collate, composition_of
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import Config
+from lmlp_stream.errors import DivergedError
+from lmlp_stream.learning.bisection import guilty
 from lmlp_stream.learning.columns import read_text_column, text_column
 from lmlp_stream.learning.conformal import Conformal, held_out_intervals
 from lmlp_stream.learning.evaluation import (
@@ -29,7 +31,9 @@ from lmlp_stream.learning.evaluation import (
     summary,
     withheld,
 )
+from lmlp_stream.learning.evidence import evidence
 from lmlp_stream.learning.memory import Memory
+from lmlp_stream.learning.quarantine import Condemned, Judgement, Quarantine
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.learning.selection import draw, step_generator
 from lmlp_stream.learning.tick import Arrival, TickReport
@@ -38,6 +42,10 @@ from lmlp_stream.potential.ensemble import Ensemble
 
 PREDICTED_TOGETHER = 16
 """Structures of one batch where many are predicted."""
+DIVERGING = (
+    "the loss of this label alone, or its gradient, is not finite or so large that no step can be made with it; check "
+    "its energy and forces, or redrive it"
+)
 
 
 class Learner:
@@ -52,6 +60,7 @@ class Learner:
         self._config = config
         self._trainer = Trainer(config)
         self._memory = Memory(config, self._trainer.functions)
+        self._quarantine = Quarantine(config.quarantine)
         self._window = Window(config.evaluation.window)
         self._conformal = Conformal()
         self._announced: dict[str, HeldError] = {}
@@ -84,6 +93,11 @@ class Learner:
         """Structures in the hold-out."""
         return len(self._memory.hold_out)
 
+    @property
+    def quarantined(self) -> tuple[LabelledStructure, ...]:
+        """Structures that wait for their judgement, in the order they came."""
+        return self._quarantine.structures
+
     def process_tick(
         self, structures: Sequence[LabelledStructure], observe: Callable[[StepReport], None] | None = None
     ) -> TickReport:
@@ -94,28 +108,39 @@ class Learner:
             observe: Called after each optimizer step.
 
         Raises:
-            DivergedError: A loss or gradient was not finite; this learner is to be given up for its last checkpoint.
+            DivergedError: No step can be made, and no single structure is to blame.
         """
         new = self._memory.admit(structures)
         arrivals = self._examine(new)
-        learned = [structure for structure in new if not self._memory.is_held_out(structure)]
-        self.ensemble.baseline.fit(learned)
-        added = self._add_elements(learned)
-        self._memory.remember(new)
-        self.labels_learned += len(learned)
-        places = [self._memory.reservoir.index(structure.id) for structure in learned]
-        steps = []
-        for _ in range(self._spend(len(learned))):
-            steps.append(self._step(learned, places))
-            if observe:
-                observe(steps[-1])
-        self._memory.forget_unkept(new)
+        judgement = self._judge()
+        waiting = {arrival.id for arrival in arrivals if arrival.waits}
+        came = [structure for structure in new if structure.id not in waiting]
+        came += [waited.structure for waited in judgement.released if not waited.learned]
+        back = [waited.structure for waited in judgement.released if waited.learned]
+        n_recalled = self._recall()
+        fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
+        self.ensemble.baseline.fit(fresh)
+        added = self._add_elements(fresh)
+        self._memory.remember([*came, *back])
+        self._quarantine.learned(came, {arrival.id for arrival in arrivals if arrival.errors is None})
+        n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
+        self.labels_learned += n_learned
+        steps, diverging = self._steps(fresh, self._spend(n_learned), observe)
+        self._memory.forget_unkept([*new, *back])
         return TickReport(
             n_duplicates=len(structures) - len(new),
+            n_learned=n_learned,
+            n_held_out=len(came) - n_learned,
+            n_unlearned=len(new) - len(came),
+            n_released=len(judgement.released),
+            n_recalled=n_recalled,
+            n_waiting=len(self._quarantine),
             arrivals=arrivals,
             new_elements=added,
             elements=self.elements,
-            steps=tuple(steps),
+            steps=steps,
+            inconsistent=judgement.condemned,
+            diverging=diverging,
         )
 
     def assess(self) -> EvaluationReport:
@@ -168,6 +193,7 @@ class Learner:
             "announced.force_squared": np.array([error.force_squared for error in announced.values()], np.float64),
             "announced.n_forces": np.array([error.n_forces for error in announced.values()], np.int64),
             **{f"conformal.{name}": array for name, array in self._conformal.state_dict().items()},
+            **{f"quarantine.{name}": array for name, array in self._quarantine.state_dict().items()},
             **{f"memory.{name}": array for name, array in self._memory.state_dict().items()},
             **self._trainer.state_dict(),
         }
@@ -187,28 +213,65 @@ class Learner:
         }
         learner._conformal.load_state_dict(_of("conformal.", state))
         learner._memory.load_state_dict(_of("memory.", state))
+        learner._quarantine.load_state_dict(_of("quarantine.", state))
         learner._trainer.load_state_dict(state)
         return learner
 
     def _examine(self, new: Sequence[LabelledStructure]) -> tuple[Arrival, ...]:
-        """Predict arrivals before anything is learned from them; those that can be predicted enter the window."""
+        """Predict arrivals before anything is learned from them; those that are predicted and fit enter the window."""
         covered = [structure for structure in new if self._covers(structure)]
-        rows = joined(error_rows(some, self._conformal.examine(some)) for some in self._residuals(covered))
-        self._window.append(rows, [structure.domain for structure in covered])
+        found = list(self._residuals(covered))
+        rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
+        waiting = self._quarantine.arrived(covered, evidence(found, covered))
+        self._window_in(covered, rows, waiting)
         errors = {structure.id: row for structure, row in zip(covered, rows, strict=True)}
-        return tuple(Arrival(s.id, s.domain, s.source, self._memory.is_held_out(s), errors.get(s.id)) for s in new)
+        return tuple(
+            Arrival(s.id, s.domain, s.source, self._memory.is_held_out(s), s.id in waiting, errors.get(s.id))
+            for s in new
+        )
+
+    def _window_in(self, structures: Sequence[LabelledStructure], rows: np.ndarray, but: Container[str]) -> None:
+        chosen = [place for place, structure in enumerate(structures) if structure.id not in but]
+        self._window.append(rows[chosen], [structures[place].domain for place in chosen])
+
+    def _judge(self) -> Judgement:
+        """Examine again what has waited long enough; what comes out for the first time enters the window late."""
+        due = self._quarantine.due()
+        found = list(self._residuals(due))
+        intervals = self._conformal.steady
+        rows = joined(error_rows(some, some.widths(intervals)) for some in found)
+        judgement = self._quarantine.judge(due, evidence(found, due))
+        first = {waited.structure.id for waited in judgement.released if not waited.learned}
+        self._window_in(due, rows, {structure.id for structure in due} - first)
+        for condemned in judgement.condemned:
+            self._memory.condemn(condemned.structure)
+        self._memory.forget_unkept(due)
+        return judgement
+
+    def _recall(self) -> int:
+        """Examine what was learned some time ago; forget what does not fit, and say how many structures that are."""
+        due = self._quarantine.unaudited()
+        kept = [self._memory.kept(id_) for id_ in due]
+        structures = [structure for structure in kept if structure is not None]
+        recalled = self._quarantine.audited(structures, evidence(self._residuals(structures), structures))
+        self._quarantine.is_audited(due)
+        for structure in recalled:
+            self._memory.forget(structure)
+        return len(recalled)
 
     def _add_elements(self, learned: Sequence[LabelledStructure]) -> tuple[int, ...]:
         bringing = [structure for structure in learned if not self.ensemble.covers(structure.atomic_numbers)]
         if not bringing:
             return ()
-        return self._trainer.add_elements(collate([self._memory.prepare(structure) for structure in bringing]))
+        return self._trainer.add_elements(self._collated(bringing))
 
     def _residuals(self, structures: Sequence[LabelledStructure]) -> Iterator[Residuals]:
         for first in range(0, len(structures), PREDICTED_TOGETHER):
-            some = structures[first : first + PREDICTED_TOGETHER]
-            batch = collate([self._memory.prepare(structure) for structure in some])
+            batch = self._collated(structures[first : first + PREDICTED_TOGETHER])
             yield Residuals.of(self.ensemble.predict(batch), batch)
+
+    def _collated(self, structures: Sequence[LabelledStructure]) -> Batch:
+        return collate([self._memory.prepare(structure) for structure in structures])
 
     def _covers(self, structure: LabelledStructure) -> bool:
         numbers = structure.atomic_numbers
@@ -222,7 +285,36 @@ class Learner:
         self._credit -= whole
         return min(whole, learning.max_steps_per_tick)
 
-    def _step(self, fresh: Sequence[LabelledStructure], places: list[int | None]) -> StepReport:
+    def _steps(
+        self, fresh: list[LabelledStructure], n_steps: int, observe: Callable[[StepReport], None] | None
+    ) -> tuple[tuple[StepReport, ...], tuple[Condemned, ...]]:
+        """Make steps; structures that no step can be made with leave `fresh` and the memory."""
+        places = [self._memory.reservoir.index(structure.id) for structure in fresh]
+        steps: list[StepReport] = []
+        diverging: list[Condemned] = []
+        while len(steps) < n_steps:
+            structures = self._drawn(fresh, places)
+            if not structures:
+                break
+            try:
+                steps.append(self._trainer.step(self._collated(structures)))
+            except DivergedError:
+                found = guilty(structures, lambda some: self._trainer.sound(self._collated(some)))
+                if not found:
+                    raise
+                for structure in found:
+                    self._memory.condemn(structure)
+                    diverging.append(Condemned(structure, DIVERGING))
+                fresh = [structure for structure in fresh if structure not in found]
+                places = [self._memory.reservoir.index(structure.id) for structure in fresh]
+                continue
+            self.n_steps += 1
+            if observe:
+                observe(steps[-1])
+        return tuple(steps), tuple(diverging)
+
+    def _drawn(self, fresh: Sequence[LabelledStructure], places: list[int | None]) -> list[LabelledStructure]:
+        """The micro-batch of the next step."""
         learning, reservoir = self._config.learning, self._memory.reservoir
         chosen = draw(
             step_generator(self._config.seed, self.n_steps),
@@ -231,10 +323,7 @@ class Learner:
             batch_size=learning.batch_size,
             fresh_share=learning.fresh_share,
         )
-        structures = [fresh[index] for index in chosen.fresh] + [reservoir[index] for index in chosen.rehearsed]
-        report = self._trainer.step(collate([self._memory.prepare(structure) for structure in structures]))
-        self.n_steps += 1
-        return report
+        return [fresh[index] for index in chosen.fresh] + [reservoir[index] for index in chosen.rehearsed]
 
 
 def _of(room: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -26,13 +26,15 @@ class Memory:
         self.reservoir = Reservoir(config.rehearsal.capacity, f"{config.seed}/rehearsal")
         self.hold_out = Reservoir(config.rehearsal.holdout_capacity, f"{config.seed}/hold-out")
         self._known = KnownIds(config.learning.remembered_ids)
+        self._condemned = KnownIds(config.learning.remembered_ids)
+        self._vouched = KnownIds(config.learning.remembered_ids)
         self._cache = DescriptorCache(functions, config.learning.cache_bytes)
         self._share = config.rehearsal.holdout_share
         self._salt = f"{config.seed}/hold-out"
 
     def admit(self, structures: Sequence[LabelledStructure]) -> list[LabelledStructure]:
-        """The structures whose ids are new; they are known from now on."""
-        return [structure for structure in structures if self._known.add(structure.id)]
+        """The structures whose ids are new, and once those that were condemned and are vouched for now."""
+        return [structure for structure in structures if self._is_new(structure)]
 
     def is_held_out(self, structure: LabelledStructure) -> bool:
         """Whether the structure belongs to the hold-out, by the lot of its group."""
@@ -50,24 +52,51 @@ class Memory:
             if pushed_out is not None and pushed_out is not structure:
                 self._cache.forget(pushed_out)
 
+    def kept(self, id_: str) -> LabelledStructure | None:
+        """The structure that reservoir or hold-out keeps under this id, or None."""
+        for room in (self.reservoir, self.hold_out):
+            place = room.index(id_)
+            if place is not None:
+                return room[place]
+        return None
+
+    def forget(self, structure: LabelledStructure) -> None:
+        """Keep a structure no longer."""
+        self.reservoir.discard(structure.id)
+        self.hold_out.discard(structure.id)
+        self._cache.forget(structure)
+
+    def condemn(self, structure: LabelledStructure) -> None:
+        """Keep a structure no longer, and let it in once more if somebody vouches for it."""
+        self.forget(structure)
+        self._condemned.add(structure.id)
+
     def forget_unkept(self, structures: Sequence[LabelledStructure]) -> None:
         """Drop the descriptors of structures that neither reservoir nor hold-out kept."""
         for structure in structures:
-            if self.reservoir.index(structure.id) is None and self.hold_out.index(structure.id) is None:
+            if self.kept(structure.id) is None:
                 self._cache.forget(structure)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Everything `load_state_dict` needs; descriptors are left out, they are computed again."""
         return {
-            "known_ids": self._known.to_array(),
+            **{f"{name}_ids": ids.to_array() for name, ids in self._ids().items()},
             **{f"reservoir.{name}": column for name, column in to_columns(list(self.reservoir)).items()},
             **{f"hold_out.{name}": column for name, column in to_columns(list(self.hold_out)).items()},
         }
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Remember what `state_dict` wrote; this memory must be empty."""
-        self._known.load(state["known_ids"])
+        for name, ids in self._ids().items():
+            ids.load(state[f"{name}_ids"])
         for room, kept in (("reservoir.", self.reservoir), ("hold_out.", self.hold_out)):
             columns = {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}
             for structure in from_columns(columns):
                 kept.offer(structure)
+
+    def _is_new(self, structure: LabelledStructure) -> bool:
+        again = structure.vouched and structure.id in self._condemned and self._vouched.add(structure.id)
+        return self._known.add(structure.id) or again
+
+    def _ids(self) -> dict[str, KnownIds]:
+        return {"known": self._known, "condemned": self._condemned, "vouched": self._vouched}

@@ -72,6 +72,14 @@ class Reservoir:
         _, pushed_out = self._order.pop()
         return self._kept.pop(pushed_out)
 
+    def discard(self, id_: str) -> LabelledStructure | None:
+        """Forget a structure; the one that was kept under this id, if any."""
+        place = self.index(id_)
+        if place is None:
+            return None
+        del self._order[place]
+        return self._kept.pop(id_)
+
     def merged(self, others: Iterable[LabelledStructure]) -> "Reservoir":
         """The reservoir of both streams; `others` is a reservoir of the same capacity and salt."""
         result = Reservoir(self._capacity, self._salt)

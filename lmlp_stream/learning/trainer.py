@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf, isinf
 
 import numpy as np
 import torch
@@ -20,6 +21,12 @@ from lmlp_stream.potential.ensemble import Ensemble
 
 AVERAGED_SHARE = 0.1
 """Averaged weights span at most this share of an element's steps, so that the first ones are soon forgotten."""
+EXPLODED = 1e4
+"""A structure whose loss is this many times the usual one explodes: its gradient would outweigh all others for long."""
+LEAST_USUAL = 0.03
+"""Usual losses count as at least this large; with the default weights, that of force errors of 0.17 eV/Å."""
+USUAL_SHARE = 0.05
+"""How far the usual loss moves towards the median of each micro-batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +42,15 @@ class StepReport:
     energy_loss: float
     force_loss: float
     losses: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Attempt:
+    """The loss of a micro-batch, its gradients by atomic number, and its report; nothing was changed yet."""
+
+    total: Tensor
+    gradients: dict[int, list[Tensor]]
+    report: StepReport
 
 
 class Trainer:
@@ -65,6 +81,7 @@ class Trainer:
             for _ in range(2)
         )
         self._optimizer = CoRe(config.core, independent_axes=1)
+        self._usual = inf
 
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
         """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number)."""
@@ -81,33 +98,52 @@ class Trainer:
     def step(self, batch: Batch) -> StepReport:
         """Lower the loss of a micro-batch by one optimizer step.
 
+        Everything is checked before a weight changes, so there is nothing to undo. A step that passes leaves finite
+        weights: squares of the gradient are finite, and CoRe bounds the change of a weight by its step size.
+
         Raises:
-            DivergedError: The loss or a gradient is not finite; no weight has changed.
+            DivergedError: The loss explodes, or loss or gradient is not finite; nothing has changed.
         """
+        attempt = self._attempt(batch)
+        report = attempt.report
+        if not self._sound(attempt):
+            raise DivergedError(
+                f"the loss (energy {report.energy_loss:g}, force {report.force_loss:g}) or its gradient is not finite "
+                "or explodes; resume from the last checkpoint with a smaller core.step_sizes maximum"
+            )
+        median = float(np.median(report.losses))
+        self._usual = median if isinf(self._usual) else self._usual + USUAL_SHARE * (median - self._usual)
+        self._optimizer.step(attempt.gradients)
+        for z in attempt.gradients:
+            self._average(z, list(self._training.parameters[z].values()))
+        return report
+
+    def sound(self, batch: Batch) -> bool:
+        """Whether `step` would accept the micro-batch; nothing changes."""
+        return self._sound(self._attempt(batch))
+
+    def _attempt(self, batch: Batch) -> _Attempt:
         learning = self._config.learning
         groups = {z: list(self._training.parameters[z].values()) for z in batch.atoms_of}
-        parameters = [parameter for group in groups.values() for parameter in group]
         value = loss(
             self._training.evaluate(batch, differentiable=True),
             batch,
             energy_weight=learning.energy_weight,
             force_weight=learning.force_weight,
         )
-        gradients = iter(torch.autograd.grad(value.total, parameters))
-        by_group = {z: [next(gradients) for _ in group] for z, group in groups.items()}
+        gradients = iter(torch.autograd.grad(value.total, [tensor for group in groups.values() for tensor in group]))
         report = StepReport(
             energy_loss=float(value.energy), force_loss=float(value.force), losses=value.by_structure.cpu().numpy()
         )
-        norms = torch._foreach_norm([gradient for group in by_group.values() for gradient in group])
-        if not bool(torch.isfinite(torch.stack([value.total.detach(), *norms]).sum())):
-            raise DivergedError(
-                f"the loss is not finite (energy {report.energy_loss}, force {report.force_loss}) or its gradient is "
-                "not; resume from the last checkpoint with a smaller core.step_sizes maximum"
-            )
-        self._optimizer.step(by_group)
-        for z, group in groups.items():
-            self._average(z, group)
-        return report
+        return _Attempt(
+            value.total.detach(), {z: [next(gradients) for _ in group] for z, group in groups.items()}, report
+        )
+
+    def _sound(self, attempt: _Attempt) -> bool:
+        norms = torch._foreach_norm([gradient for group in attempt.gradients.values() for gradient in group])
+        squares = torch.stack(norms).square().sum()
+        limit = EXPLODED * max(self._usual, LEAST_USUAL)
+        return bool(torch.isfinite(attempt.total + squares)) and bool((attempt.report.losses <= limit).all())
 
     @torch.no_grad()
     def _average(self, z: int, group: list[Tensor]) -> None:
@@ -127,7 +163,8 @@ class Trainer:
         tensors = {f"ensemble.{name}": tensor for name, tensor in self.ensemble.state_dict().items()}
         tensors |= {f"training.{name}": tensor for name, tensor in self._training.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {"usual_loss": np.array([self._usual]), **arrays}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this trainer must be new."""
@@ -137,6 +174,7 @@ class Trainer:
         for z in self._training.elements:
             self._optimize(z)
         self._optimizer.load_state_dict(_tensors(state, "optimizer."))
+        self._usual = float(state["usual_loss"][0])
 
     def _restored(self, state: Mapping[str, Tensor]) -> Ensemble:
         like = self.ensemble

@@ -55,14 +55,24 @@ def whole(log: Log, letter: DeadLetter) -> tuple[bytes, bytes] | None:
     partition = Partition(letter.topic, letter.partition)
     if partition not in log.partitions(letter.topic):
         return None
+    message = message_at(log, partition, letter.offset)
+    if message is None or not _belongs(message, letter):
+        return None
+    return message.key, message.value
+
+
+def message_at(log: Log, partition: Partition, offset: int) -> Message | None:
+    """The message at this place, or None where the log no longer has it.
+
+    Raises:
+        BrokerError: The log cannot be reached.
+    """
     bounds = log.bounds(partition)
-    if not bounds.begin <= letter.offset < bounds.end:
+    if not bounds.begin <= offset < bounds.end:
         return None
-    with closing(log.source({partition: letter.offset})) as source:
+    with closing(log.source({partition: offset})) as source:
         messages = source.poll(1, READ_TIMEOUT_S)
-    if not messages or messages[0].offset != letter.offset or not _belongs(messages[0], letter):
-        return None
-    return messages[0].key, messages[0].value
+    return messages[0] if messages and messages[0].offset == offset else None
 
 
 def redrive(

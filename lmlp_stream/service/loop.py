@@ -23,6 +23,7 @@ from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import FIXED_SECTIONS, Config
 from lmlp_stream.errors import BrokerError, ConfigError, DamagedStoreError
 from lmlp_stream.learning.learner import Learner
+from lmlp_stream.learning.tick import TickReport
 from lmlp_stream.learning.trainer import StepReport
 from lmlp_stream.service.history import History
 from lmlp_stream.service.journal import Journal
@@ -34,10 +35,11 @@ from lmlp_stream.store.checkpoint import Checkpoints, Restored, checkpoints_fold
 from lmlp_stream.store.lock import Hold, sole_owner
 from lmlp_stream.wire.journal import Tell, Tick
 from lmlp_stream.wire.limits import Limits
+from lmlp_stream.wire.rejection import Reason, Rejection
 
 logger = logging.getLogger(__name__)
 
-OUTCOMES = ("learned", "held_out", "duplicates", "refused")
+OUTCOMES = ("learned", "held_out", "unlearned", "duplicates", "refused", "condemned")
 """What can become of a record; a checkpoint says how many of each the learner met in its life."""
 
 MACHINE_KEYS = ("device", "threads")
@@ -55,7 +57,10 @@ class Balance:
         n_learned: Labels learned in this run, replayed ones included.
         n_held_out: Records that went to the hold-out.
         n_duplicates: Records whose id was known.
-        n_refused: Records that became dead letters.
+        n_refused: Records that became dead letters at the door.
+        n_unlearned: Records that were let in and never learned: they wait, or were condemned.
+        n_condemned: Records that were let in and became dead letters later, some after they had been learned.
+        n_waiting: Records in quarantine at the end.
         labels_learned: Labels learned in the learner's whole life.
         n_steps: Optimizer steps in its whole life.
         n_announced: Snapshots announced in this run.
@@ -69,6 +74,9 @@ class Balance:
     n_held_out: int
     n_duplicates: int
     n_refused: int
+    n_unlearned: int
+    n_condemned: int
+    n_waiting: int
     labels_learned: int
     n_steps: int
     n_announced: int
@@ -235,6 +243,7 @@ class _Conductor:
         n_refused = len(arrived.refused)
         started = time.perf_counter()
         report = self._learner.process_tick(arrived.structures, observe=self._stepwatch())
+        self._condemn(report)
         line: dict[str, Any] = {
             "tick": self._n_ticks,
             "time": time.time(),
@@ -246,12 +255,25 @@ class _Conductor:
             **report.named(),
         }
         line["lag"] = self._look()
-        for outcome in ("learned", "held_out", "duplicates"):
+        for outcome in ("learned", "held_out", "unlearned", "duplicates", "condemned"):
             self._n_records[outcome] += line[f"n_{outcome}"]
         self._n_records["refused"] += n_refused
         self._history.append("tick", line)
         self._measure(line)
         self._observe(line)
+
+    def _condemn(self, report: TickReport) -> None:
+        """Write the dead letters of labels that do not fit, or that no step can be made with."""
+        if report.inconsistent or report.diverging:
+            self._confirm()
+        for reason, condemned in (
+            (Reason.INCONSISTENT_LABEL, report.inconsistent),
+            (Reason.DIVERGING_LABEL, report.diverging),
+        ):
+            for one in condemned:
+                self._refusals.condemn(one.structure, Rejection(reason, one.detail))
+                self._metrics.refused(reason)
+        self._refusals.flush()
 
     def _stepwatch(self) -> Callable[[StepReport], None]:
         """An observer of steps that measures the time between them."""
@@ -290,6 +312,7 @@ class _Conductor:
             elements=len(learner.elements),
             reservoir=learner.n_remembered,
             holdout=learner.n_held_out,
+            quarantine=len(learner.quarantined),
         )
         return sum(lag.values())
 
@@ -327,6 +350,7 @@ class _Conductor:
         header = {
             "name": self._config.name,
             "labels_learned": self._learner.labels_learned,
+            "quarantine": len(self._learner.quarantined),
             "records": {name: n + self._n_records_before[name] for name, n in self._n_records.items()},
             "steps": self._learner.n_steps,
             "elements": list(self._learner.elements),
@@ -369,6 +393,9 @@ class _Conductor:
             n_held_out=self._n_records["held_out"],
             n_duplicates=self._n_records["duplicates"],
             n_refused=self._n_records["refused"],
+            n_unlearned=self._n_records["unlearned"],
+            n_condemned=self._n_records["condemned"],
+            n_waiting=len(self._learner.quarantined),
             labels_learned=self._learner.labels_learned,
             n_steps=self._learner.n_steps,
             n_announced=self._teller.n_announced,

@@ -84,6 +84,7 @@ class Metrics:
         self._elements = self._gauge("lmlp_elements", "Elements the potential knows", 0)
         self._reservoir = self._gauge("lmlp_reservoir_structures", "Structures remembered for rehearsal", 0)
         self._holdout = self._gauge("lmlp_holdout_structures", "Structures held out", 0)
+        self._quarantine = self._gauge("lmlp_quarantine_structures", "Structures that wait for their judgement", 0)
         self._store_metrics()
 
     def _store_metrics(self) -> None:
@@ -174,12 +175,13 @@ class Metrics:
         self._raw_coverage["energy"].set(raw_energy)
         self._raw_coverage["forces"].set(raw_forces)
 
-    def state(self, *, labels_learned: int, elements: int, reservoir: int, holdout: int) -> None:
+    def state(self, *, labels_learned: int, elements: int, reservoir: int, holdout: int, quarantine: int) -> None:
         """Set the size of what the learner has learned and remembers."""
         self._labels_learned.set(labels_learned)
         self._elements.set(elements)
         self._reservoir.set(reservoir)
         self._holdout.set(holdout)
+        self._quarantine.set(quarantine)
 
     def checkpoint_saved(self, *, timestamp_s: float, seconds: float) -> None:
         """Set when the newest checkpoint was saved, Unix s, and how long it took, s."""

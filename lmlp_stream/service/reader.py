@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.broker.log import Log, Message, Partition, check_position
 from lmlp_stream.errors import BrokerError
+from lmlp_stream.wire.dead_letter import REDRIVEN_HEADER
 from lmlp_stream.wire.journal import Range
 from lmlp_stream.wire.limits import Limits
 from lmlp_stream.wire.record import decode
@@ -140,7 +141,7 @@ class Opened:
 
 
 def opened(messages: Iterable[Message], limits: Limits) -> Opened:
-    """Every message as a structure or a refusal."""
+    """Every message as a structure that knows its record, or a refusal; a redriven one vouches for its structure."""
     structures: list[LabelledStructure] = []
     refused: list[tuple[Message, Rejection]] = []
     for message in messages:
@@ -148,5 +149,6 @@ def opened(messages: Iterable[Message], limits: Limits) -> Opened:
         if isinstance(verdict, Rejection):
             refused.append((message, verdict))
         else:
-            structures.append(verdict)
+            vouched = any(name == REDRIVEN_HEADER for name, _ in message.headers)
+            structures.append(replace(verdict, record=(message.partition.index, message.offset), vouched=vouched))
     return Opened(tuple(structures), tuple(refused))

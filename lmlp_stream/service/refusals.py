@@ -4,10 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
+from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.broker.log import Log, Message, Partition
 from lmlp_stream.config import Config
 from lmlp_stream.errors import BrokerError
+from lmlp_stream.service.dead_letters import message_at
 from lmlp_stream.wire.dead_letter import DeadLetter, dead_letter_headers, encode_dead_letter
+from lmlp_stream.wire.record import encode
 from lmlp_stream.wire.rejection import Rejection
 
 LEARNER_HEADER = "lmlp.learner"
@@ -32,6 +35,7 @@ class Refusals:
     def __init__(self, config: Config, log: Log, position: int | None) -> None:
         self._name = config.name.encode()
         self._topic = config.log.dead_letters
+        self._structures = config.log.structures
         self._log = log
         self._sink = log.sink()
         self._partition = Partition(self._topic, 0)
@@ -62,6 +66,23 @@ class Refusals:
             return
         headers = (*dead_letter_headers(letter), (LEARNER_HEADER, self._name))
         self._sink.send(self._topic, key=address, value=encode_dead_letter(letter), headers=headers)
+
+    def condemn(self, structure: LabelledStructure, rejection: Rejection) -> None:
+        """Write the dead letter of the message that brought a structure, unless an earlier run of this learner did.
+
+        Where the log has lost the message meanwhile, its time is unknown and its value is written anew.
+        """
+        index, offset = structure.record
+        partition = Partition(self._structures, index)
+        message = message_at(self._log, partition, offset) or Message(
+            partition=partition,
+            offset=offset,
+            key=structure.group.encode(),
+            value=encode(structure),
+            headers=(),
+            timestamp_ms=-1,
+        )
+        self.refuse(message, rejection)
 
     def flush(self) -> None:
         """Return when every dead letter is durable."""

@@ -30,6 +30,12 @@ class Reason(StrEnum):
     FORCE_TOO_LARGE = "force_too_large"
     NET_FORCE = "net_force"
     WRONG_ID = "wrong_id"
+    INCONSISTENT_LABEL = "inconsistent_label"
+    DIVERGING_LABEL = "diverging_label"
+
+
+STUDIED = frozenset((Reason.INCONSISTENT_LABEL, Reason.DIVERGING_LABEL))
+"""Reasons that the record alone does not show: the label was let in, and refused when it was studied."""
 
 
 @dataclass(frozen=True, slots=True)

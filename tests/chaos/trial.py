@@ -277,9 +277,10 @@ class Trial:
         refused = seen["refused"]
         if report.late_deeds:
             refused = [letter for place, letter in enumerate(refused) if letter not in refused[:place]]
-        if len(refused) != len(self._stream.damaged) or refused != expected["refused"]:
-            report.mismatches.append(f"{len(refused)} dead letters of {len(self._stream.damaged)}")
-        accepted = undisturbed["n_learned"] + undisturbed["n_held_out"]
+        due = len(self._stream.damaged) + undisturbed["n_condemned"]
+        if len(refused) != due or refused != expected["refused"]:
+            report.mismatches.append(f"{len(refused)} dead letters of {due}")
+        accepted = sum(undisturbed[name] for name in ("n_learned", "n_held_out", "n_unlearned"))
         if accepted != self._stream.n_labels:
             report.mismatches.append(f"{accepted} labels of {self._stream.n_labels} were accepted")
         report.ticks = _n_ticks(calm)

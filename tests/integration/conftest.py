@@ -41,6 +41,8 @@ batch_size = 6
 [rehearsal]
 capacity = 40
 holdout_share = 0.1
+[quarantine]
+enabled = false
 [service]
 checkpoint_every_s = 0.3
 snapshot_every = 24

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lmlp_stream.config import Config, parse_config
-from lmlp_stream.errors import ConfigError, DivergedError
+from lmlp_stream.errors import ConfigError
 from lmlp_stream.learning.learner import Learner
 from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
 
@@ -199,18 +199,6 @@ def test_the_steps_can_be_watched():
     report = Learner(config_of()).process_tick([labelled(index) for index in range(6)], seen.append)
     assert tuple(seen) == report.steps
     assert seen
-
-
-def test_a_step_that_would_not_be_finite_is_not_taken():
-    learner = Learner(config_of(rehearsal={"holdout_share": 0.0}))
-    learner.process_tick([labelled(0)])
-    before = learner.ensemble.state_dict()
-    optimizer = {name: array for name, array in learner.state_dict().items() if name.startswith("optimizer.")}
-    with pytest.raises(DivergedError, match="not finite"):
-        learner.process_tick([labelled(1, energy=1e300)])
-    after = learner.ensemble.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("element."))
-    assert all(np.array_equal(array, learner.state_dict()[name]) for name, array in optimizer.items())
 
 
 def test_the_first_snapshot_waits_for_labels_and_a_later_one_for_what_was_known():

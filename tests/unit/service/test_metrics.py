@@ -86,7 +86,7 @@ def test_the_street_and_the_state_are_reported(metrics: Metrics) -> None:
     metrics.lag(1, 2)
     metrics.broker(True)
     metrics.request_seen()
-    metrics.state(labels_learned=500, elements=6, reservoir=480, holdout=20)
+    metrics.state(labels_learned=500, elements=6, reservoir=480, holdout=20, quarantine=3)
     metrics.disagreement(energy=0.001, force=0.05)
     metrics.coverage(energy=0.91, forces=0.88, raw_energy=0.5, raw_forces=0.6)
     assert [value(metrics, "lmlp_lag_records", partition) for partition in ("0", "1")] == [40, 2]
@@ -96,6 +96,7 @@ def test_the_street_and_the_state_are_reported(metrics: Metrics) -> None:
     assert value(metrics, "lmlp_elements") == 6
     assert value(metrics, "lmlp_reservoir_structures") == 480
     assert value(metrics, "lmlp_holdout_structures") == 20
+    assert value(metrics, "lmlp_quarantine_structures") == 3
     assert value(metrics, "lmlp_disagreement_energy_ev_per_atom") == 0.001
     assert value(metrics, "lmlp_disagreement_force_ev_per_angstrom") == 0.05
     assert value(metrics, "lmlp_coverage_90_ratio", "energy") == 0.91

@@ -1,0 +1,101 @@
+"""A structure that no step can be made with is found, forgotten and named; everything else is learned as before."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lmlp_stream.errors import DivergedError
+from lmlp_stream.learning import trainer
+from lmlp_stream.learning.bisection import guilty
+from lmlp_stream.learning.learner import Learner
+from lmlp_stream.learning.loss import Loss
+from tests.unit.learning.structures import labelled
+from tests.unit.learning.test_learner import assert_equal_states, config_of
+
+CONFIG = config_of(rehearsal={"holdout_share": 0.0}, quarantine={"enabled": False})
+
+
+def exploding(index: int):
+    """Forces that obey every limit of the door and every law, and are far too large."""
+    structure = labelled(index)
+    push = np.zeros((3, 3))
+    push[1], push[2] = [299.0, 299.0, 0.0], [-299.0, -299.0, 0.0]
+    return replace(structure, forces=push)
+
+
+def learned(*ticks: list) -> Learner:
+    learner = Learner(CONFIG)
+    for tick in ticks:
+        learner.process_tick(tick)
+    return learner
+
+
+@pytest.mark.parametrize("n_guilty", [0, 1, 3])
+def test_halving_finds_exactly_the_structures_that_are_not_sound(n_guilty: int):
+    structures = [labelled(index) for index in range(11)]
+    bad = {structure.id for structure in structures[1 : 1 + 4 * n_guilty : 4]}
+    found = guilty(structures, lambda some: not bad & {structure.id for structure in some})
+    assert {structure.id for structure in found} == bad
+
+
+def test_an_exploding_structure_is_forgotten_and_the_rest_of_its_tick_is_learned():
+    learner = learned([labelled(index) for index in range(12)])
+    report = learner.process_tick([labelled(12), exploding(13), labelled(14)])
+    assert [one.structure.id for one in report.diverging] == [labelled(13).id]
+    assert len(report.steps) == 4
+    assert all(np.isfinite(step.losses).all() for step in report.steps)
+    assert learner.n_remembered == 14
+
+
+def test_a_structure_that_explodes_leaves_no_trace_in_the_weights():
+    before = learned([labelled(index) for index in range(12)])
+    weights = {name: array.copy() for name, array in before.state_dict().items() if name.startswith("optimizer.")}
+    report = before.process_tick([exploding(13)])
+    assert len(report.diverging) == 1
+    step_counts = [int(array) for name, array in before.state_dict().items() if name.endswith("n_steps")]
+    assert step_counts == [int(array) + len(report.steps) for n, array in weights.items() if n.endswith("n_steps")]
+
+
+def test_an_overflow_is_blamed_on_the_structure_that_brings_it():
+    learner = learned([labelled(index) for index in range(12)])
+    report = learner.process_tick([replace(labelled(13), energy=-2e6), labelled(14)])
+    assert [one.structure.id for one in report.diverging] == [labelled(13).id]
+    assert np.isfinite(learner.assess().prequential.force_rmse)
+
+
+def test_a_fault_that_strikes_one_structure_only_is_blamed_on_it(monkeypatch: pytest.MonkeyPatch):
+    learner = learned([labelled(index) for index in range(12)])
+    struck, honest = labelled(13), trainer.loss
+
+    def faulty(prediction, batch, **weights) -> Loss:
+        value = honest(prediction, batch, **weights)
+        return replace(value, total=value.total * np.nan) if (batch.energy == struck.energy).any() else value
+
+    monkeypatch.setattr(trainer, "loss", faulty)
+    report = learner.process_tick([labelled(12), struck, labelled(14)])
+    assert [one.structure.id for one in report.diverging] == [struck.id]
+    assert learner.process_tick([struck]).n_duplicates == 1
+
+
+def test_a_fault_that_no_structure_brings_alone_stops_the_learner(monkeypatch: pytest.MonkeyPatch):
+    learner = learned([labelled(index) for index in range(12)])
+    honest = trainer.loss
+
+    def faulty(prediction, batch, **weights) -> Loss:
+        value = honest(prediction, batch, **weights)
+        return replace(value, total=value.total * np.nan) if batch.n_structures > 1 else value
+
+    monkeypatch.setattr(trainer, "loss", faulty)
+    before = learner.ensemble.state_dict()
+    with pytest.raises(DivergedError, match="not finite"):
+        learner.process_tick([labelled(12), labelled(13)])
+    assert all(array.equal(before[name]) for name, array in learner.ensemble.state_dict().items())
+
+
+def test_stopping_changes_no_bit_of_what_follows_an_explosion():
+    ticks = [[labelled(index) for index in range(9)], [exploding(10), labelled(11)], [labelled(12), labelled(13)]]
+    through = learned(*ticks)
+    stopped = Learner.restore(CONFIG, learned(*ticks[:2]).state_dict())
+    stopped.process_tick(ticks[2])
+    assert_equal_states(stopped, through)

@@ -35,13 +35,14 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
         UsageError: The file cannot be read, holds no labels, or an element that was never learned.
     """
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
+    potential = ensemble.folded()
     structures = labelled_structures(path)
     rows = []
     while some := list(islice(structures, PREDICTED_TOGETHER)):
         for structure in some:
             _check_elements(ensemble, structure, path)
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
-        found = Residuals.of(ensemble.predict(batch), batch)
+        found = Residuals.of(potential.predict(batch), batch)
         rows.append(error_rows(found, found.widths(intervals)))
         for _ in some:
             advance()

@@ -266,9 +266,10 @@ class Learner:
         return self._trainer.add_elements(self._collated(bringing))
 
     def _residuals(self, structures: Sequence[LabelledStructure]) -> Iterator[Residuals]:
+        potential = self.ensemble.folded()
         for first in range(0, len(structures), PREDICTED_TOGETHER):
             batch = self._collated(structures[first : first + PREDICTED_TOGETHER])
-            yield Residuals.of(self.ensemble.predict(batch), batch)
+            yield Residuals.of(potential.predict(batch), batch)
 
     def _collated(self, structures: Sequence[LabelledStructure]) -> Batch:
         return collate([self._memory.prepare(structure) for structure in structures])

@@ -126,7 +126,7 @@ class Trainer:
         learning = self._config.learning
         groups = {z: list(self._training.parameters[z].values()) for z in batch.atoms_of}
         value = loss(
-            self._training.evaluate(batch, differentiable=True),
+            self._training.evaluate(batch),
             batch,
             energy_weight=learning.energy_weight,
             force_weight=learning.force_weight,

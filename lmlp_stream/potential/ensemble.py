@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.forces import forces_and_stress
-from lmlp_stream.potential.network import init_network, parameter_names
-from lmlp_stream.potential.networks import networks
+from lmlp_stream.potential.network import Folded, fold, init_network, parameter_names
+from lmlp_stream.potential.networks import folded_networks, networks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +54,24 @@ class Prediction:
     def forces_disagreement(self) -> Float[Tensor, "A 3"]:
         """Standard deviation of the members' force components in eV/Å; 0 for one member."""
         return _disagreement(self.forces)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedEnsemble:
+    """An ensemble that does not learn, with the standardisation taken into the weights.
+
+    Attributes:
+        networks: By atomic number.
+        baseline: Atomic reference energies.
+    """
+
+    networks: Mapping[int, Folded]
+    baseline: Baseline
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Prediction:
+        """Energies, forces and stress of every member."""
+        return _prediction(*folded_networks(self.networks, batch), batch, self.baseline)
 
 
 class Ensemble:
@@ -104,22 +122,17 @@ class Ensemble:
 
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
-        return self.evaluate(batch, differentiable=False)
+        return self.folded().predict(batch)
 
-    def evaluate(self, batch: Batch, *, differentiable: bool) -> Prediction:
-        """Energies, forces and stress of every member; with the graph to the parameters where asked.
+    @torch.no_grad()
+    def folded(self) -> "FoldedEnsemble":
+        """The potential as it is now, prepared for many predictions."""
+        networks_ = {z: fold(parameters) for z, parameters in self.parameters.items()}
+        return FoldedEnsemble(networks=networks_, baseline=self.baseline)
 
-        F_a = -sum_i sum_mu dE/dG_i,mu dG_i,mu/dr_a (SCINE Parrot 1.0.0): the networks give dE/dG of every member, the
-        batch holds dG/dr, which the members share.
-        """
-        with torch.set_grad_enabled(differentiable):
-            energies, gradients, rows = networks(self.parameters, batch)
-            atomic = energies.double().transpose(0, 1)[rows]
-            total = atomic.new_zeros(batch.n_structures, self.members).index_add(0, batch.structure_index, atomic)
-            forces, stress = forces_and_stress(gradients, rows, batch)
-            return Prediction(
-                energy=total.transpose(0, 1) + self.baseline.energy(batch.composition), forces=forces, stress=stress
-            )
+    def evaluate(self, batch: Batch) -> Prediction:
+        """Energies, forces and stress of every member, with the graph to the parameters."""
+        return _prediction(*networks(self.parameters, batch), batch, self.baseline)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all parameters and of the baseline, by dotted name."""
@@ -159,6 +172,24 @@ class Ensemble:
             for z in elements
         }
         return ensemble
+
+
+def _prediction(
+    energies: Float[Tensor, "M A"],
+    gradients: Float[Tensor, "A M D"],
+    rows: Int[Tensor, "A"],
+    batch: Batch,
+    baseline: Baseline,
+) -> Prediction:
+    """What follows from atomic energies and dE/dG of every member, whose rows are grouped by element.
+
+    F_a = -sum_i sum_mu dE/dG_i,mu dG_i,mu/dr_a (SCINE Parrot 1.0.0): the networks give dE/dG of every member, the batch
+    holds dG/dr, which the members share.
+    """
+    atomic = energies.double().transpose(0, 1)[rows]
+    total = atomic.new_zeros(batch.n_structures, len(energies)).index_add(0, batch.structure_index, atomic)
+    forces, stress = forces_and_stress(gradients, rows, batch)
+    return Prediction(energy=total.transpose(0, 1) + baseline.energy(batch.composition), forces=forces, stress=stress)
 
 
 def _disagreement(members: Tensor) -> Tensor:

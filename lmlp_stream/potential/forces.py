@@ -23,7 +23,8 @@ def forces_and_stress(
         rows: Row of `gradients` that belongs to each atom of the batch.
         batch: The structures.
     """
-    forces, virial = _ForcesAndVirial.apply(gradients, rows, batch)
+    evaluate = _ForcesAndVirial.apply if gradients.requires_grad else _forces_and_virial
+    forces, virial = evaluate(gradients, rows, batch)
     forces = forces.permute(2, 0, 1)
     if not batch.any_volume:
         return forces, gradients.new_full((gradients.shape[1], batch.n_structures, 3, 3), torch.nan)
@@ -43,16 +44,7 @@ class _ForcesAndVirial(torch.autograd.Function):
     def forward(ctx: Any, gradients: Tensor, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """One structure after the other."""
         ctx.batch, ctx.rows = batch, rows
-        n_atoms, n_members, _ = gradients.shape
-        forces = gradients.new_empty(n_atoms, 3, n_members)
-        virial = gradients.new_zeros(batch.n_structures, 3, 3, n_members)
-        for index, (descriptors, some) in enumerate(_parts(batch)):
-            by_vector = torch.bmm(gradients.index_select(0, rows[some]), descriptors.derivatives)
-            by_vector = by_vector.view(len(by_vector), n_members, 3, -1).permute(0, 2, 3, 1).contiguous()
-            torch.sum(_less_reverse(by_vector, descriptors), dim=2, out=forces[some])
-            if batch.any_volume:
-                torch.sum(descriptors.vectors.transpose(1, 2)[:, None] @ by_vector, dim=0, out=virial[index])
-        return forces, virial
+        return _forces_and_virial(gradients, rows, batch)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
@@ -70,6 +62,20 @@ class _ForcesAndVirial(torch.autograd.Function):
             by_vector = by_vector.flatten(1, 2).transpose(1, 2)
             gradients.index_copy_(0, rows[some], torch.bmm(by_vector, descriptors.derivatives.transpose(1, 2)))
         return gradients, None, None
+
+
+def _forces_and_virial(gradients: Tensor, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """One structure after the other."""
+    n_atoms, n_members, _ = gradients.shape
+    forces = gradients.new_empty(n_atoms, 3, n_members)
+    virial = gradients.new_zeros(batch.n_structures, 3, 3, n_members)
+    for index, (descriptors, some) in enumerate(_parts(batch)):
+        by_vector = torch.bmm(gradients.index_select(0, rows[some]), descriptors.derivatives)
+        by_vector = by_vector.view(len(by_vector), n_members, 3, -1).permute(0, 2, 3, 1).contiguous()
+        torch.sum(_less_reverse(by_vector, descriptors), dim=2, out=forces[some])
+        if batch.any_volume:
+            torch.sum(descriptors.vectors.transpose(1, 2)[:, None] @ by_vector, dim=0, out=virial[index])
+    return forces, virial
 
 
 def _parts(batch: Batch) -> list[tuple[Descriptors, slice]]:

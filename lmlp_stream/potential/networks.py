@@ -3,7 +3,7 @@
 Axes: M members, A atoms, n atoms of one element, D symmetry functions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
-from lmlp_stream.potential.network import Parameters, fold, forth_and_back, gradient_of
+from lmlp_stream.potential.network import Folded, Parameters, Pass, fold, forth_and_back, gradient_of
 
 
 def networks(
@@ -21,13 +21,37 @@ def networks(
 
     The graph leads to the parameters; the derivative by them is written out in `network`.
     """
-    order = torch.cat(list(batch.atoms_of.values()))
-    rows = torch.empty_like(order)
-    rows[order] = torch.arange(len(order), device=order.device)
     flat = [array for z in batch.atoms_of for array in parameters[z].values()]
     names = tuple(tuple(parameters[z]) for z in batch.atoms_of)
     energies, gradients = _Networks.apply(batch, names, *flat)
-    return energies, gradients, rows
+    return energies, gradients, _rows(batch)
+
+
+def folded_networks(
+    folded: Mapping[int, Folded], batch: Batch
+) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Int[Tensor, "A"]]:
+    """The same of networks that are folded already, without a graph."""
+    passes, gradients = _passes([folded[z] for z in batch.atoms_of], batch)
+    return torch.cat([done.energies for done in passes], dim=1), gradients, _rows(batch)
+
+
+def _rows(batch: Batch) -> Int[Tensor, "A"]:
+    order = torch.cat(list(batch.atoms_of.values()))
+    rows = torch.empty_like(order)
+    rows[order] = torch.arange(len(order), device=order.device)
+    return rows
+
+
+def _passes(folded: Sequence[Folded], batch: Batch) -> tuple[list[Pass], Float[Tensor, "A M D"]]:
+    """Each element of `batch.atoms_of` fills its rows of the gradients."""
+    n_atoms, n_functions = batch.values.shape
+    gradients = batch.values.new_empty(n_atoms, len(folded[0].biases[0]), n_functions)
+    passes, first = [], 0
+    for network, some in zip(folded, batch.atoms_of.values(), strict=True):
+        values = batch.values.index_select(0, some)
+        passes.append(forth_and_back(network, values, gradients[first : first + len(some)]))
+        first += len(some)
+    return passes, gradients
 
 
 class _Networks(torch.autograd.Function):
@@ -38,16 +62,8 @@ class _Networks(torch.autograd.Function):
         """Each element fills its rows."""
         arrays = iter(flat)
         ctx.parameters = [{name: next(arrays) for name in of_element} for of_element in names]
-        n_atoms, n_functions = batch.values.shape
-        gradients = batch.values.new_empty(n_atoms, len(flat[0]), n_functions)
-        ctx.folded, ctx.passes, first = [], [], 0
-        for parameters, some in zip(ctx.parameters, batch.atoms_of.values(), strict=True):
-            network = fold(parameters)
-            values = batch.values.index_select(0, some)
-            done = forth_and_back(network, values, gradients[first : first + len(some)])
-            ctx.folded.append(network)
-            ctx.passes.append(done)
-            first += len(some)
+        ctx.folded = [fold(parameters) for parameters in ctx.parameters]
+        ctx.passes, gradients = _passes(ctx.folded, batch)
         return torch.cat([done.energies for done in ctx.passes], dim=1), gradients
 
     @staticmethod

@@ -61,6 +61,7 @@ class Evaluator:
     def __init__(self, manifest: SnapshotManifest, ensemble: Ensemble, config: SimulateConfig) -> None:
         self.manifest = manifest
         self._ensemble = ensemble
+        self._folded = ensemble.folded()
         self._config = config
         self._functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
         self._intervals = Intervals.read(manifest.calibration)
@@ -75,7 +76,7 @@ class Evaluator:
         """
         self._check_elements(structure)
         batch = collate([Example(unlabelled(structure), self._functions.evaluate(structure))])
-        prediction = self._ensemble.predict(batch)
+        prediction = self._folded.predict(batch)
         energy_u, forces_u = self._published(prediction, batch)
         energy_width, forces_width = self._widths(prediction, batch)
         known = self._ensemble.baseline.covers(composition_of(structure.atomic_numbers))

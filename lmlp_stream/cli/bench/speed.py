@@ -52,9 +52,11 @@ def infer(settings: BenchSettings) -> dict[str, float]:
     structures = workload(settings.structures, settings.n_structures)
     trainer = fresh_trainer(settings, structures)
 
+    potential = trainer.ensemble.folded()
+
     def predict() -> None:
         for first in range(0, len(structures), settings.batch):
-            trainer.ensemble.predict(collate(_prepared(trainer, structures[first : first + settings.batch])))
+            potential.predict(collate(_prepared(trainer, structures[first : first + settings.batch])))
 
     return _figures(predict, structures, settings, trainer)
 

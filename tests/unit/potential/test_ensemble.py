@@ -114,7 +114,7 @@ def test_a_prediction_is_repeated_bit_for_bit() -> None:
 
 def test_what_is_differentiable_predicts_the_same() -> None:
     model, batch = ensemble(), batch_of(ALL)
-    graph, plain = model.evaluate(batch, differentiable=True), model.predict(batch)
+    graph, plain = model.evaluate(batch), model.predict(batch)
     assert graph.energy.requires_grad
     assert not plain.energy.requires_grad
     assert torch.equal(graph.energy, plain.energy)
@@ -128,7 +128,7 @@ def test_the_loss_of_energies_forces_and_stress_can_be_differentiated_by_every_p
     def loss(*arrays: torch.Tensor) -> torch.Tensor:
         for (z, name), array in zip(places, arrays, strict=True):
             model.parameters[z][name] = array
-        prediction = model.evaluate(batch, differentiable=True)
+        prediction = model.evaluate(batch)
         relative = prediction.energy - model.baseline.energy(batch.composition)
         stress = prediction.stress[:, batch.volume.isfinite()]
         return (relative**2).sum() + (prediction.forces**2).sum() + (stress**2).sum()

@@ -5,6 +5,8 @@ inference code SCINE Parrot 1.0.0 runs with. It ends at xenon. Beyond lies our e
 same maxima, so that nothing changes up to xenon; see `element_numbers`.
 """
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 from jaxtyping import Float
 
@@ -75,33 +77,71 @@ def _number_table() -> Float[np.ndarray, "119 7"]:
     return np.array([(0,) * 7, *(element_numbers(z) for z in range(1, N_ATOMIC_NUMBERS))], dtype=np.float64)
 
 
-def radial_factor_table(number: str) -> Float[np.ndarray, "119"]:
-    """Element factor H_j = h_t(Z_j) / max h_t of a radial function, by atomic number.
+def _numbers(name: str) -> Float[np.ndarray, "119"]:
+    """One periodic-table number of every element."""
+    return _number_table()[:, NUMBERS.index(name)]
 
-    Source: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279.
+
+TRAITS: tuple[str, ...] = ("hydrogen", "other", "n-1", "sp~1.5", "sp~4", "sp~5.5", "sp~6", "sp~7")
+"""Names of the traits of an element (our extension): smooth shares between 0 and 1 in classes of elements."""
+
+TRAIT_WIDTH = 1.2
+"""Width w of the classes of neighboring main groups, in sp."""
+
+
+def trait_table(trait: str) -> Float[np.ndarray, "119"]:
+    """How much an element has of a trait, by atomic number.
+
+    `hydrogen` is 1 for hydrogen and `other` for all other elements; those have `n-1` = (n-1)/4, which is at most 1 up
+    to xenon, and `sp~T` = exp(-((sp-T)/w)²). Sums over neighbors of the published numbers are nearly proportional to
+    each other, those of classes are not: networks tell elements apart in fewer steps.
     """
-    t = NUMBERS.index(number)
-    return _number_table()[:, t] / MAXIMA[t]
+    n, sp = _numbers("n"), _numbers("sp")
+    other = (np.arange(N_ATOMIC_NUMBERS) > 1).astype(np.float64)
+    if trait in ("hydrogen", "other"):
+        return other if trait == "other" else (n > 0) - other
+    if trait == "n-1":
+        return other * (n - 1) / 4
+    share: Float[np.ndarray, "119"] = other * np.exp(-(((sp - float(trait.removeprefix("sp~"))) / TRAIT_WIDTH) ** 2))
+    return share
+
+
+def radial_factor_table(factor: str) -> Float[np.ndarray, "119"]:
+    """Element factor H_j of a radial function, by atomic number: h_t(Z_j) / max h_t, or the share in a trait.
+
+    Source of the first: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279.
+    """
+    if factor in TRAITS:
+        return trait_table(factor)
+    return _numbers(factor) / MAXIMA[NUMBERS.index(factor)]
 
 
 def angular_factor_table(factor: str) -> Float[np.ndarray, "119 119"]:
     """Element factor H_jk of an angular function, by the atomic numbers of both neighbors.
 
     `sum:T` is [h_t(Z_j) + h_t(Z_k)] / (2 max h_t), `difference:T` is (|h_t(Z_j) - h_t(Z_k)| + 1) / max h_t but 0 where
-    both numbers are 0. Source: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279.
+    both numbers are 0. Source: SCINE Parrot 1.0.0, `lmlp.py`; form: doi 10.1021/acs.jctc.3c00279. With traits, `sum:T`
+    is their mean and `product:T*U` is (t_j u_k + u_j t_k) / 2 (our extension).
     """
-    kind, _, number = factor.partition(":")
-    t = NUMBERS.index(number)
-    h = _number_table()[:, t]
+    kind, _, of = factor.partition(":")
     if kind == "sum":
-        table: Float[np.ndarray, "119 119"] = (h[:, None] + h[None, :]) / (2 * MAXIMA[t])
+        h, largest = (_numbers(of), MAXIMA[NUMBERS.index(of)]) if of in NUMBERS else (trait_table(of), 1)
+        table: Float[np.ndarray, "119 119"] = (h[:, None] + h[None, :]) / (2 * largest)
         return table
+    if kind == "product":
+        first, second = (trait_table(trait) for trait in of.split("*"))
+        return (np.outer(first, second) + np.outer(second, first)) / 2
+    h = _numbers(of)
     both_zero = (h[:, None] == 0) & (h[None, :] == 0)
-    return np.where(both_zero, 0.0, (np.abs(h[:, None] - h[None, :]) + 1) / MAXIMA[t])
+    return np.where(both_zero, 0.0, (np.abs(h[:, None] - h[None, :]) + 1) / MAXIMA[NUMBERS.index(of)])
 
 
-RADIAL_FACTORS: tuple[str, ...] = NUMBERS
+RADIAL_FACTORS: tuple[str, ...] = (*NUMBERS, *TRAITS)
 """Names of the element factors a radial function can have."""
 
-ANGULAR_FACTORS: tuple[str, ...] = (*(f"sum:{t}" for t in NUMBERS), *(f"difference:{t}" for t in NUMBERS[1:]))
+ANGULAR_FACTORS: tuple[str, ...] = (
+    *(f"sum:{t}" for t in RADIAL_FACTORS),
+    *(f"difference:{t}" for t in NUMBERS[1:]),
+    *(f"product:{t}*{u}" for t, u in combinations_with_replacement(TRAITS, 2)),
+)
 """Names of the element factors an angular function can have."""

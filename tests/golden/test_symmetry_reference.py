@@ -47,12 +47,31 @@ def angular(theta: float, lambda_: float, zeta: int, xi: float) -> tuple[float, 
 
 
 def factor(name: str, *neighbors: int) -> float:
-    kind, _, number = name.rpartition(":")
-    t = NUMBERS.index(number)
-    h = [element_numbers(z)[t] for z in neighbors]
+    kind, _, of = name.rpartition(":")
+    if kind == "product":
+        t, u = of.split("*")
+        j, k = neighbors
+        return (share(t, j) * share(u, k) + share(u, j) * share(t, k)) / 2
+    h = [share(of, z) for z in neighbors]
     if kind == "difference":
-        return 0.0 if h[0] == 0 and h[1] == 0 else (abs(h[0] - h[1]) + 1) / MAXIMA[t]
-    return sum(h) / len(h) / MAXIMA[t]
+        largest = MAXIMA[NUMBERS.index(of)]
+        return 0.0 if h[0] == 0 and h[1] == 0 else abs(h[0] - h[1]) + 1 / largest
+    return sum(h) / len(h)
+
+
+def share(name: str, z: int) -> float:
+    """A periodic-table number over its maximum, or how much an element has of a trait."""
+    if name in NUMBERS:
+        t = NUMBERS.index(name)
+        return element_numbers(z)[t] / MAXIMA[t]
+    if name == "hydrogen":
+        return float(z == 1)
+    if z == 1:
+        return 0.0
+    _, n, sp = element_numbers(z)[:3]
+    if name == "other":
+        return 1.0
+    return (n - 1) / 4 if name == "n-1" else math.exp(-(((sp - float(name[3:])) / 1.2) ** 2))
 
 
 def neighbors_of(structure: Structure, i: int, cutoff: float) -> list[tuple[int, np.ndarray]]:

@@ -8,9 +8,11 @@ from lmlp_stream.atoms.elements import (
     N_ATOMIC_NUMBERS,
     NUMBERS,
     SYMBOLS,
+    TRAITS,
     angular_factor_table,
     element_numbers,
     radial_factor_table,
+    trait_table,
 )
 
 PUBLISHED = {  # 1, n, sp, d, 6-n, 9-sp, 11-d; the table SCINE Parrot 1.0.0 runs with
@@ -93,6 +95,32 @@ def test_the_difference_factor_of_equal_elements_is_one_over_the_maximum() -> No
 def test_the_difference_factor_is_zero_where_both_numbers_are() -> None:
     assert angular_factor_table("difference:d")[6, 8] == 0
     assert angular_factor_table("difference:d")[6, 26] == (6 + 1) / 10
+
+
+def test_hydrogen_and_the_others_share_all_elements() -> None:
+    hydrogen, other = trait_table("hydrogen"), trait_table("other")
+    assert hydrogen[1] == 1
+    np.testing.assert_array_equal((hydrogen + other)[1:], 1)
+
+
+def test_a_class_of_main_groups_holds_its_group_whole_and_neighbors_in_part() -> None:
+    carbon, nitrogen, silicon = (trait_table("sp~4")[z] for z in (6, 7, 14))
+    assert carbon == silicon == 1
+    assert nitrogen == pytest.approx(np.exp(-1 / 1.44))
+
+
+@pytest.mark.parametrize("trait", TRAITS)
+def test_no_atom_has_no_trait_and_up_to_xenon_no_share_exceeds_one(trait: str) -> None:
+    shares = trait_table(trait)
+    assert shares[0] == 0
+    assert shares[: LAST_PUBLISHED_ELEMENT + 1].max() <= 1
+    assert shares.min() >= 0
+
+
+def test_the_product_factor_is_symmetrised() -> None:
+    assert angular_factor_table("product:hydrogen*other")[1, 8] == 0.5
+    assert angular_factor_table("product:hydrogen*other")[1, 1] == 0
+    assert angular_factor_table("sum:sp~4")[1, 6] == 0.5
 
 
 @pytest.mark.parametrize("factor", ANGULAR_FACTORS)

@@ -98,11 +98,13 @@ def trait_table(trait: str) -> Float[np.ndarray, "119"]:
     """
     n, sp = _numbers("n"), _numbers("sp")
     other = (np.arange(N_ATOMIC_NUMBERS) > 1).astype(np.float64)
-    if trait in ("hydrogen", "other"):
-        return other if trait == "other" else (n > 0) - other
-    if trait == "n-1":
-        return other * (n - 1) / 4
-    share: Float[np.ndarray, "119"] = other * np.exp(-(((sp - float(trait.removeprefix("sp~"))) / TRAIT_WIDTH) ** 2))
+    share = other
+    if trait == "hydrogen":
+        share = (n > 0) - other
+    elif trait == "n-1":
+        share = other * (n - 1) / 4
+    elif trait != "other":
+        share = other * np.exp(-(((sp - float(trait.removeprefix("sp~"))) / TRAIT_WIDTH) ** 2))
     return share
 
 

@@ -84,12 +84,17 @@ class Trainer:
         self._usual = inf
 
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
-        """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number)."""
+        """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number).
+
+        They begin at the mean energy per atom above the baseline, so that given energies of free atoms leave the
+        networks no binding energy to learn first.
+        """
+        energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
         for z in added:
             seed = lot(f"{self._config.seed}/element", str(z)) % 2**63
             random = torch.Generator().manual_seed(seed)
-            self._training.add_element(z, batch.values[batch.atoms_of[z]], random)
+            self._training.add_element(z, batch.values[batch.atoms_of[z]], random, energy)
             copies = {name: parameter.detach().clone() for name, parameter in self._training.parameters[z].items()}
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
@@ -199,6 +204,13 @@ def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:
         for name, array in state.items()
         if name.startswith(room)
     }
+
+
+def _above_baseline(baseline: Baseline, batch: Batch) -> float:
+    """Mean energy per atom of the labelled structures less their baseline, eV; 0 where none has an energy."""
+    above = (batch.energy - baseline.energy(batch.composition)) / batch.n_atoms
+    known = above[~torch.isnan(above)]
+    return float(known.mean()) if len(known) else 0.0
 
 
 def _device(name: str) -> torch.device:

@@ -114,9 +114,11 @@ class Ensemble:
         """Whether every element has a network."""
         return all(int(z) in self.parameters for z in atomic_numbers)
 
-    def add_element(self, z: int, values: Float[Tensor, "n D"], generator: torch.Generator) -> None:
-        """Give an element fresh networks, standardised to the symmetry functions of its first atoms."""
-        fresh = init_network(self.spec.n_functions, self.hidden, self.members, generator, values)
+    def add_element(
+        self, z: int, values: Float[Tensor, "n D"], generator: torch.Generator, energy: float = 0.0
+    ) -> None:
+        """Give an element fresh networks, standardised to its first atoms, with energies around `energy` (eV)."""
+        fresh = init_network(self.spec.n_functions, self.hidden, self.members, generator, values, energy)
         self.parameters[z] = {name: array.requires_grad_(True) for name, array in fresh.items()}
         self.parameters = dict(sorted(self.parameters.items()))
 

@@ -20,7 +20,7 @@ Parameters = Mapping[str, Tensor]
 STANH = 1.59223
 """Factor of sTanh, which keeps unit variance for inputs of unit variance (SCINE Parrot 1.0.0)."""
 
-NARROWEST_SPREAD = 0.1
+NARROWEST_SPREAD = 0.2
 """Smallest standard deviation a symmetry function is divided by; its values are of the order 0.1 to 2."""
 
 LAST_LAYER_SHARE = 0.1
@@ -33,11 +33,13 @@ def init_network(
     members: int,
     generator: torch.Generator,
     values: Float[Tensor, "n D"],
+    energy: float = 0.0,
 ) -> dict[str, Tensor]:
     """Fresh parameters, standardised to the symmetry functions of atoms of the element.
 
-    Weights are drawn from a normal distribution of variance 1/n_in, biases are 0. A function that does not vary over
-    the given atoms keeps its scale: nothing is known of its spread.
+    Weights are drawn from a normal distribution of variance 1/n_in, biases are 0 but for the last one: atomic energies
+    begin around `energy` (eV). A function that does not vary over the given atoms keeps its scale: nothing is known of
+    its spread.
     """
     dtype, device = values.dtype, values.device
     spread = values.double().std(dim=0, correction=0)
@@ -52,7 +54,8 @@ def init_network(
         share = LAST_LAYER_SHARE if layer == len(hidden) else 1.0
         weight = torch.randn(members, n_in, n_out, generator=generator, dtype=torch.float64)
         parameters[f"weight_{layer}"] = (weight * (share / math.sqrt(n_in))).to(dtype=dtype, device=device)
-        parameters[f"bias_{layer}"] = torch.zeros(members, 1, n_out, dtype=dtype, device=device)
+        bias = energy if layer == len(hidden) else 0.0
+        parameters[f"bias_{layer}"] = torch.full((members, 1, n_out), bias, dtype=dtype, device=device)
     return parameters
 
 

@@ -62,6 +62,18 @@ def test_elements_that_are_absent_keep_weights_and_averages():
     assert trainer.ensemble.elements == (1, 6, 8)
 
 
+def test_with_given_energies_of_free_atoms_new_networks_begin_at_the_binding_energy():
+    config = config_of(0)
+    given = config.potential.model_copy(update={"atomic_energies": {"H": -13.0, "O": -400.0}})
+    trainer = Trainer(config.model_copy(update={"potential": given}))
+    batch = batch_of(trainer, *(labelled(index, WATER) for index in range(3)))
+    trainer.add_elements(batch)
+    predicted = trainer.ensemble.predict(batch).mean_energy
+    binding = (batch.energy - (-13.0 * 2 - 400.0)).abs()
+    assert binding.min() > 10
+    assert (predicted - batch.energy).abs().max() < 0.2 * binding.min()
+
+
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"potential\.device = 'cuda:3', but torch finds 0 GPUs here"):

@@ -114,6 +114,10 @@ class CoreConfig(Section):
 
     learning_rate: PositiveFloat = Field(1e-3, description="Initial step size of each weight")
     step_sizes: tuple[PositiveFloat, PositiveFloat] = Field((1e-6, 1e-3), description="Smallest and largest step size")
+    settling_steps: NonNegativeInt = Field(
+        200,
+        description="Steps of an element after which its largest step size falls as 1 / their square root; 0: never",
+    )
     etas: tuple[PositiveFloat, PositiveFloat] = Field((0.7375, 1.2), description="Step size decrease and increase")
     betas: tuple[float, float, float, float] = Field(
         (0.7375, 0.8125, 250.0, 0.99), description="beta1a, beta1b, beta1c, beta2"
@@ -134,7 +138,7 @@ class LearningConfig(Section):
     energy_weight: PositiveFloat = Field(10.0, description="Weight of the squared energy error per atom, (eV)⁻²")
     force_weight: PositiveFloat = Field(1.0, description="Weight of the squared force component error, (eV/Å)⁻²")
     averaged_steps: NonNegativeInt = Field(
-        100, description="Newest steps whose weights are averaged into the potential that is examined and announced"
+        400, description="Newest steps whose weights are averaged into the potential that is examined and announced"
     )
     cache_bytes: NonNegativeInt = Field(2 * 2**30, description="Memory for descriptors of remembered structures, bytes")
     remembered_ids: PositiveInt = Field(200_000, description="Newest ids in which a duplicate is recognised")

@@ -24,7 +24,7 @@ def test_the_final_loss_is_the_published_one(settings, frozen, target):
             torch.nn.Linear(20, 2, dtype=torch.float64),
         )
     parameters = list(net.parameters())
-    defaults = {"learning_rate": 1e-3, "step_sizes": (1e-6, 1e-2), "weight_decay": 0.1}
+    defaults = {"learning_rate": 1e-3, "step_sizes": (1e-6, 1e-2), "weight_decay": 0.1, "settling_steps": 0}
     optimizer = CoRe(CoreConfig.model_validate(defaults | settings))
     optimizer.add_group(0, parameters, frozen=frozen)
     for _ in range(500):

@@ -44,7 +44,7 @@ def noisy_loss(net: nn.Module, step: int) -> Tensor:
 
 def ours_of(parameters: list[Tensor], settings: dict[str, object]) -> CoRe:
     scalars = {key: value for key, value in settings.items() if key not in ("frozen", "weight_decay")}
-    authors = {"learning_rate": 1e-3, "step_sizes": (1e-6, 1e-2), "weight_decay": 0.1}
+    authors = {"settling_steps": 0, "learning_rate": 1e-3, "step_sizes": (1e-6, 1e-2), "weight_decay": 0.1}
     optimizer = CoRe(CoreConfig.model_validate(authors | scalars))
     lists = {key: settings[key] for key in ("frozen", "weight_decay") if key in settings}
     optimizer.add_group(6, parameters, **lists)
@@ -68,6 +68,21 @@ def test_every_step_equals_the_authors(settings, foreach, by_tensors, monkeypatc
         optimizer.step({6: torch.autograd.grad(noisy_loss(ours, step), parameters)})
         for mine, other in zip(parameters, theirs.parameters(), strict=True):
             torch.testing.assert_close(mine.detach(), other.detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("by_tensors", [False, True])
+def test_once_settled_the_largest_step_falls_as_one_over_the_root_of_the_steps(by_tensors, monkeypatch):
+    if by_tensors:
+        monkeypatch.setattr(ours_module._Group, "in_one_pass", False)
+    optimizer = CoRe(CoreConfig(step_sizes=(1e-6, 1e-3), settling_steps=4))
+    optimizer.add_group(6, [torch.ones(3, dtype=torch.float64)])
+    largest = []
+    for _ in range(500):
+        optimizer.step({6: [torch.ones(3, dtype=torch.float64)]})
+        largest.append(float(optimizer.state_dict()["6.0.step_size"].max()))
+    assert largest[:5] == pytest.approx([1e-3] * 5)
+    assert largest[16] == pytest.approx(1e-3 * (4 / 16) ** 0.5)
+    assert largest[-1] == pytest.approx(1e-4)
 
 
 def test_a_group_that_is_absent_is_not_touched():

@@ -183,7 +183,7 @@ def test_a_quarantine_goes_on_bit_for_bit_from_its_state(study: Study):
 
 
 CONFIG = config_of(
-    learning={"steps_per_record": 6.0, "max_steps_per_tick": 100, "energy_weight": 10.0},
+    learning={"steps_per_record": 12.0, "max_steps_per_tick": 200, "energy_weight": 10.0},
     potential={"hidden": (16, 12), "members": 2},
     rehearsal={"holdout_share": 0.0, "capacity": 300},
 )

@@ -51,6 +51,15 @@ class KafkaBroker:
     def _said(self) -> Path:
         return self.data / "said.txt"
 
+    def stall(self, seconds: float) -> None:
+        """Let the broker sleep: it keeps its connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)

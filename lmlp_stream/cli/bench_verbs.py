@@ -13,6 +13,7 @@ from lmlp_stream.cli.bench.coverage.verb import coverage
 from lmlp_stream.cli.bench.requests.verb import requests
 from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.bench.stream.verb import stream
+from lmlp_stream.cli.exactly_once_verb import corruption, exactly_once
 from lmlp_stream.cli.options import AsJson
 from lmlp_stream.cli.terminal import answer
 
@@ -53,6 +54,8 @@ def register(app: typer.Typer) -> None:
         verbs.command(name, help=meaning)(_verb(name))
     verbs.command()(ingest)
     verbs.command()(accuracy)
+    verbs.command("exactly-once")(exactly_once)
+    verbs.command()(corruption)
     verbs.command()(stream)
     verbs.command()(coverage)
     verbs.command()(requests)

@@ -18,7 +18,9 @@ from lmlp_stream.learning.columns import from_columns, read_text_column, text_co
 from lmlp_stream.learning.norms import MIN_KIN, Norms, is_plain, kind_of, outlies, strain
 
 LOOSE = 0.6
-"""Share of the limit from which a label waits, and up to which it is released early."""
+"""Share of the limit from which a label waits."""
+EASY = 0.3
+"""Share of the limit up to which a label is released early."""
 HOPELESS = 1.5
 """Multiple of the limit from which a label is condemned early."""
 REGION = 0.2
@@ -27,7 +29,7 @@ MIN_NORMS = 32
 """With fewer judged labels nothing is usual yet."""
 EARLY = (24, 64)
 """A label is judged early after so many labels of its kind, or so many of any kind."""
-LATE = (64, 160)
+LATE = (64, 320)
 """A label is judged for good after so many labels of its kind, or so many of any kind."""
 AUDIT = (64, 256)
 """A learned label is audited after so many labels of its kind, or so many of any kind."""
@@ -168,7 +170,7 @@ class Quarantine:
             usual = self._arrivals.usual(kind)
             value = strain(row, usual, self._config.limit) / self._config.limit
             is_region = usual.n_kin < MIN_KIN or self._arrivals.share_of_suspects(kind) > REGION
-            if value <= (1.0 if waiting.judged else LOOSE) or is_region:
+            if value <= (1.0 if waiting.judged else EASY) or is_region:
                 released.append(self._waiting.pop(structure.id))
             elif waiting.judged or value > HOPELESS or len(self._waiting) > self._config.capacity:
                 del self._waiting[structure.id]

@@ -19,14 +19,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--suspensions", type=int, default=0, help="learners put to sleep while another takes over")
     parser.add_argument("--broker-kills", type=int, default=0, help="of the broker; with --log kafka")
+    parser.add_argument("--broker-stalls", type=int, default=0, help="SIGSTOPs of the broker; with --log kafka")
+    parser.add_argument("--stall-s", type=float, default=60.0, help="how long a stalled broker sleeps, s")
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--ragged", action="store_true", help="ticks take what is there, decided by the journal alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep the files")
     asked = parser.parse_args()
-    if asked.broker_kills and asked.log != "kafka":
-        parser.error("--broker-kills needs --log kafka: it kills only a broker of its own")
+    if (asked.broker_kills or asked.broker_stalls) and asked.log != "kafka":
+        parser.error("--broker-kills and --broker-stalls need --log kafka: they harm only a broker of its own")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         report = _run(asked, folder)
@@ -58,8 +60,13 @@ def _run(asked: argparse.Namespace, folder: Path) -> Report:
         broker.kill()
         broker.start()
 
+    def stall_broker() -> None:
+        assert broker is not None
+        broker.stall(asked.stall_s)
+
+    trial = Trial(plan, folder, {"break": break_broker, "stall": stall_broker})
     try:
-        return Trial(plan, folder, break_broker).run(broker_kills=asked.broker_kills)
+        return trial.run(broker_kills=asked.broker_kills, broker_stalls=asked.broker_stalls)
     finally:
         if broker is not None:
             broker.kill()

@@ -4,7 +4,7 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -66,6 +66,7 @@ class Report:
     suspensions_by_place: Counter[str] = field(default_factory=Counter)
     damaged_checkpoints: int = 0
     broker_kills: int = 0
+    broker_stalls: int = 0
     ticks: int = 0
     ticks_learned: int = 0
     state_sha256: str = ""
@@ -82,7 +83,7 @@ class Report:
 class Trial:
     """A victim and its fate."""
 
-    def __init__(self, plan: Plan, folder: Path, break_broker: Callable[[], None] | None = None) -> None:
+    def __init__(self, plan: Plan, folder: Path, harm: Mapping[str, Callable[[], None]]) -> None:
         self._plan = plan
         self._folder = folder
         self._random = Random(plan.seed)
@@ -90,15 +91,16 @@ class Trial:
         self._fed = 0
         self._due = 0
         self._damaged_at = 0
-        self._break_broker = break_broker
+        self._harm = harm
         self._victim = self._arena("victim", plan.url, RAGGED if plan.ragged else STEADY)
         kind = (plan.url.partition(":")[0] or "sqlite") + (" ragged" if plan.ragged else "")
         self.report = Report(log=kind, labels=plan.labels, records=len(self._stream.records))
 
-    def run(self, *, broker_kills: int = 0) -> Report:
+    def run(self, *, broker_kills: int = 0, broker_stalls: int = 0) -> Report:
         """Play the trial through."""
         began = time.monotonic()
         fates = ["kill"] * self._plan.kills + ["suspend"] * self._plan.suspensions + ["break"] * broker_kills
+        fates += ["stall"] * broker_stalls
         self._random.shuffle(fates)
         points = self._points()
         for number, fate in enumerate(fates):
@@ -110,7 +112,7 @@ class Trial:
             elif fate == "suspend":
                 self._suspend_one(points[number % len(points)] if self._random.random() < 0.7 else "")
             else:
-                self._outlive_the_broker()
+                self._outlive_the_broker(fate)
             self._damage_sometimes()
         self._feed_up_to(len(self._stream.records))
         ended = self._victim.learn_to_the_end(timeout_s=PATIENCE_S)
@@ -240,15 +242,16 @@ class Trial:
             else:
                 self.report.mismatches.append(f"a fenced learner (asleep at {place}) wrote {sorted(added)}")
 
-    def _outlive_the_broker(self) -> None:
-        assert self._break_broker is not None
+    def _outlive_the_broker(self, fate: str) -> None:
+        """A learner whose broker is killed and started again, or stalls."""
         child = self._victim.learner()
         self._drip(child)
         self._let_live(child, early=False)
-        self._break_broker()
-        self.report.broker_kills += 1
+        self._harm[fate]()
+        self.report.broker_kills += fate == "break"
+        self.report.broker_stalls += fate == "stall"
         self._until(child, self._ended(child), self._idle)
-        self._end(child, "after a broken broker")
+        self._end(child, "after a broken broker" if fate == "break" else "after a stalled broker")
 
     def _damage_sometimes(self) -> None:
         saved = self._victim.checkpoints

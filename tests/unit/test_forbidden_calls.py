@@ -25,6 +25,7 @@ KEYWORDS = {"allow_pickle", "weights_only", "shell"}
 
 ALLOWED = {
     ("cli/demo/children.py", "subprocess"): "starts our own commands, with arguments from the command line",
+    ("cli/bench/exactly_once.py", "subprocess"): "starts our own learner, and measures how soon it learns",
     ("farm/calculators.py", "subprocess"): "names the exceptions of a calculator that is a program",
     ("farm/calculators.py", "importlib"): "loads the calculator that the configuration file names",
     ("cli/demo/children.py", "ctypes.CDLL"): "asks Linux to end the children with their parent",

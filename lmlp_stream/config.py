@@ -82,6 +82,9 @@ class WireConfig(Section):
         "published",
         description="published: H to Xe, whose element factors are published; extended: H to Og, by our extension",
     )
+    forces_from: tuple[str, ...] = Field(
+        (), description="Further levels of theory, of which the forces alone are learned: their energies are left out"
+    )
     max_record_bytes: PositiveInt = Field(4 * 2**20, description="Largest record, bytes")
     max_atoms: PositiveInt = Field(2000, description="Largest structure, atoms")
     min_distance: PositiveFloat = Field(0.4, description="Atoms closer than this overlap, Å")
@@ -226,7 +229,7 @@ class Config(Section):
 
 
 FIXED_SECTIONS = ("seed", "name", "symmetry", "potential", "core", "learning", "rehearsal", "quarantine", "evaluation")
-"""What a checkpoint holds a learner to, with `wire.level_of_theory`; everything else may change in its life."""
+"""What a checkpoint holds a learner to, with the level of theory and the levels forces are taken from."""
 
 
 def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Config:

@@ -45,6 +45,9 @@ OUTCOMES = ("learned", "held_out", "unlearned", "duplicates", "refused", "condem
 MACHINE_KEYS = ("device", "threads")
 """Settings of the potential that say where it runs, not what it is."""
 
+FIXED_WIRE_KEYS = ("level_of_theory", "forces_from")
+"""Settings of the door that say what the labels are, not which of them are let in."""
+
 Observer = Callable[[Mapping[str, Any]], None]
 """Called after each tick with its line of the history."""
 
@@ -420,8 +423,7 @@ def _check_config(config: Config, header: Mapping[str, Any]) -> None:
     for settings in (then, now):
         settings["potential"] = {k: v for k, v in settings["potential"].items() if k not in MACHINE_KEYS}
     differing = [section for section in FIXED_SECTIONS if then.get(section) != now[section]]
-    if then["wire"]["level_of_theory"] != now["wire"]["level_of_theory"]:
-        differing.append("wire.level_of_theory")
+    differing += [f"wire.{key}" for key in FIXED_WIRE_KEYS if then["wire"].get(key) != now["wire"][key]]
     if differing:
         raise ConfigError(
             f"the learner {config.name!r} was started with another {', '.join(differing)}; "

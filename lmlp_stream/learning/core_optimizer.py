@@ -105,6 +105,14 @@ class CoRe:
         return self._groups[key].n_steps
 
     @torch.no_grad()
+    def rescale(self, key: int, index: int, factor: Tensor) -> None:
+        """Take over that tensor `index` of a group was multiplied by `factor` where the loss stayed what it was."""
+        group = self._groups[key]
+        group.gradient[index].div_(factor)
+        if group.squared:
+            group.squared[index].div_(factor.square())
+
+    @torch.no_grad()
     def step(self, gradients: Mapping[int, Sequence[Tensor]]) -> None:
         """Change the parameters of the groups in `gradients` in place by one step each.
 

@@ -120,7 +120,7 @@ class Learner:
         n_recalled = self._recall()
         fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
         self.ensemble.baseline.fit(fresh)
-        added = self._add_elements(fresh)
+        added = self._meet(fresh)
         self._memory.remember([*came, *back])
         self._quarantine.learned(came, {arrival.id for arrival in arrivals if arrival.errors is None})
         n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
@@ -259,8 +259,11 @@ class Learner:
             self._memory.forget(structure)
         return len(recalled)
 
-    def _add_elements(self, learned: Sequence[LabelledStructure]) -> tuple[int, ...]:
-        bringing = [structure for structure in learned if not self.ensemble.covers(structure.atomic_numbers)]
+    def _meet(self, fresh: Sequence[LabelledStructure]) -> tuple[int, ...]:
+        """Standardise known elements with the atoms that came, and add the elements that are new."""
+        if fresh:
+            self._trainer.follow(self._collated(fresh))
+        bringing = [structure for structure in fresh if not self.ensemble.covers(structure.atomic_numbers)]
         if not bringing:
             return ()
         return self._trainer.add_elements(self._collated(bringing))

@@ -1,7 +1,7 @@
 """The potential in training: ensemble, loss and optimizer; one step at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isinf
 
 import numpy as np
@@ -16,8 +16,10 @@ from lmlp_stream.errors import ConfigError, DivergedError
 from lmlp_stream.learning.core_optimizer import CoRe
 from lmlp_stream.learning.loss import loss
 from lmlp_stream.learning.reservoir import lot
+from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.network import standardised_to
 
 AVERAGED_SHARE = 0.1
 """Averaged weights span at most this share of an element's steps, so that the first ones are soon forgotten."""
@@ -82,6 +84,7 @@ class Trainer:
         )
         self._optimizer = CoRe(config.core, independent_axes=1)
         self._usual = inf
+        self._atoms: dict[int, Atoms] = {}
 
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
         """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number).
@@ -98,7 +101,28 @@ class Trainer:
             copies = {name: parameter.detach().clone() for name, parameter in self._training.parameters[z].items()}
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
+            self._atoms[z] = Atoms.of(batch.values[batch.atoms_of[z]])
         return added
+
+    @torch.no_grad()
+    def follow(self, batch: Batch) -> None:
+        """Take the atoms of a batch into account where symmetry functions are standardised; no prediction changes.
+
+        An element is standardised again whenever its atoms have doubled in number, so that it does not matter in how
+        few of them it came first.
+        """
+        for z, some in batch.atoms_of.items():
+            if z not in self._atoms:
+                continue
+            self._atoms[z] = atoms = self._atoms[z].joined(Atoms.of(batch.values[some]))
+            if atoms.n < 2 * atoms.n_standardised:
+                continue
+            self._atoms[z] = replace(atoms, n_standardised=atoms.n)
+            for parameters in (self.ensemble.parameters[z], self._training.parameters[z]):
+                changed, factor = standardised_to(parameters, atoms.mean, atoms.spread)
+                for name, tensor in changed.items():
+                    parameters[name].copy_(tensor)
+            self._optimizer.rescale(z, list(parameters).index("weight_0"), factor)
 
     def step(self, batch: Batch) -> StepReport:
         """Lower the loss of a micro-batch by one optimizer step.
@@ -168,6 +192,8 @@ class Trainer:
         tensors = {f"ensemble.{name}": tensor for name, tensor in self.ensemble.state_dict().items()}
         tensors |= {f"training.{name}": tensor for name, tensor in self._training.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
+        for z, atoms in self._atoms.items():
+            tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
         return {"usual_loss": np.array([self._usual]), **arrays}
 
@@ -178,6 +204,7 @@ class Trainer:
         self.ensemble.baseline = self._training.baseline
         for z in self._training.elements:
             self._optimize(z)
+            self._atoms[z] = Atoms.from_state(_tensors(state, f"atoms.{z}."))
         self._optimizer.load_state_dict(_tensors(state, "optimizer."))
         self._usual = float(state["usual_loss"][0])
 

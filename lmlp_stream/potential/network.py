@@ -23,6 +23,9 @@ STANH = 1.59223
 NARROWEST_SPREAD = 0.2
 """Smallest standard deviation a symmetry function is divided by; its values are of the order 0.1 to 2."""
 
+CONSTANT_SPREAD = 1e-6
+"""A symmetry function with a smaller standard deviation does not vary."""
+
 LAST_LAYER_SHARE = 0.1
 """Initial output weights are this share of unit variance, so that members begin about 0.1 eV per atom apart."""
 
@@ -39,15 +42,13 @@ def init_network(
 
     Weights are drawn from a normal distribution of variance 1/n_in, biases are 0 but for the last one: atomic energies
     begin around `energy` (eV). A function that does not vary over the given atoms keeps its scale: nothing is known of
-    its spread.
+    its spread yet.
     """
     dtype, device = values.dtype, values.device
     spread = values.double().std(dim=0, correction=0)
-    constant = spread < 1e-6
-    scale = torch.where(constant, 1.0, 1 / spread.clamp(min=NARROWEST_SPREAD))
     parameters = {
         "shift": values.double().mean(dim=0).to(dtype).repeat(members, 1),
-        "scale": scale.to(dtype).repeat(members, 1),
+        "scale": scale_of(spread).to(dtype).repeat(members, 1),
     }
     sizes = (n_functions, *hidden, 1)
     for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -57,6 +58,31 @@ def init_network(
         bias = energy if layer == len(hidden) else 0.0
         parameters[f"bias_{layer}"] = torch.full((members, 1, n_out), bias, dtype=dtype, device=device)
     return parameters
+
+
+def scale_of(spread: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
+    """What symmetry functions of these standard deviations are multiplied by; 1 for one that does not vary."""
+    return torch.where(spread < CONSTANT_SPREAD, 1.0, 1 / spread.clamp(min=NARROWEST_SPREAD))
+
+
+def standardised_to(
+    parameters: Parameters, mean: Float[Tensor, "D"], spread: Float[Tensor, "D"]
+) -> tuple[dict[str, Tensor], Float[Tensor, "M D 1"]]:
+    """Parameters of the same function with another standardisation, and the factor by which first weights grew.
+
+    The first layer takes the change back: W' = W s / s' row by row, b' = b + ((m' - m) s) W for means m and scales s.
+    """
+    shift, scale, weight = parameters["shift"], parameters["scale"], parameters["weight_0"]
+    new_shift, new_scale = mean.to(shift).expand_as(shift), scale_of(spread).to(scale).expand_as(scale)
+    factor = (scale / new_scale)[:, :, None]
+    moved = ((new_shift - shift) * scale)[:, None, :] @ weight
+    changed = {
+        "shift": new_shift,
+        "scale": new_scale,
+        "weight_0": factor * weight,
+        "bias_0": parameters["bias_0"] + moved,
+    }
+    return changed, factor
 
 
 def parameter_names(n_hidden: int) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The learner as a fold: what a tick does, and that stopping anywhere changes no bit."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -170,15 +172,31 @@ def test_unseen_elements_and_compositions_do_not_pollute_the_errors():
     assert learner.elements == (1, 6, 8)
 
 
-def test_a_new_element_leaves_the_networks_of_the_others_as_they_were():
-    learner = Learner(config_of(rehearsal={"holdout_share": 0.0}, learning={"steps_per_record": 0.0}))
-    learner.process_tick([labelled(0, WATER)])
-    before = learner.ensemble.state_dict()
-    learner.process_tick([labelled(0, METHANE)])
-    after = learner.ensemble.state_dict()
-    networks = [name for name in before if name.startswith("element.")]
-    assert networks
-    assert all(torch.equal(before[name], after[name]) for name in networks)
+def test_a_new_element_leaves_the_errors_on_the_others_as_they_were():
+    config = config_of(
+        potential={"dtype": "float64"}, rehearsal={"holdout_share": 0.0}, learning={"steps_per_record": 0.0}
+    )
+    known = [labelled(index, WATER) for index in range(30, 40)]
+    learner = learn(Learner(config), [[labelled(0, WATER), labelled(1, WATER)]])
+    (before,) = learner._residuals(known)
+    report = learner.process_tick([labelled(index, shape) for index in range(20) for shape in (METHANE, AMMONIA)])
+    (after,) = learner._residuals(known)
+    assert report.new_elements == (6, 7)
+    for field in fields(before):
+        found, expected = getattr(after, field.name), getattr(before, field.name)
+        assert np.asarray(found) == pytest.approx(np.asarray(expected), rel=1e-9, nan_ok=True), field.name
+
+
+def test_it_does_not_matter_in_how_few_atoms_an_element_came_first():
+    config = config_of(rehearsal={"holdout_share": 0.0}, learning={"steps_per_record": 0.0})
+    atoms = [labelled(index, WATER) for index in range(33)]
+    little, much = Learner(config), Learner(config)
+    learn(little, [atoms[:1], *([item] for item in atoms[1:32])])
+    learn(much, [atoms[:32]])
+    for name in ("shift", "scale"):
+        one, other = (learner.ensemble.parameters[8][name].detach().numpy() for learner in (little, much))
+        assert one == pytest.approx(other, rel=1e-4), name
+    assert little.ensemble.parameters[8]["scale"].max() > 1.5
 
 
 def test_the_error_falls_as_labels_are_learned():

@@ -177,7 +177,7 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2)
     assert figures["labels_until_near_new_element"] == pytest.approx(4)
     assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
-    assert figures["cpu_ms_per_step_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_step_first_quarter"])
+    assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])
 
 
 def test_what_is_unknown_of_one_is_unknown_of_all():

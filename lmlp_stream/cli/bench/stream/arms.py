@@ -47,17 +47,20 @@ MAIN_ARMS = (
     Arm("unlimited", "seen once, everything remembered", memory=1.0),
 )
 
-INGREDIENT_ARMS = (Arm("no-averaging", "the newest weights instead of averaged ones", ("learning.averaged_steps=1",)),)
+INGREDIENT_ARMS = (
+    Arm("no-averaging", "the newest weights instead of averaged ones", ("learning.averaged_steps=1",)),
+    Arm("no-fresh-share", "newest labels drawn no more often than remembered ones", ("learning.fresh_share=0.0",)),
+)
 
 
 def chosen_arms(names: Sequence[str], variations: Iterable[str]) -> tuple[Arm, ...]:
-    """The arms of these names (`all`: every one), and one for each variation, `section.key=value ...`.
+    """The arms of these names (`all`: every one, empty: none), and one for each variation, `section.key=value ...`.
 
     Raises:
         UsageError: There is no arm of a name.
     """
     known = {arm.name: arm for arm in (*MAIN_ARMS, *INGREDIENT_ARMS)}
-    wanted = list(known) if "all" in names else list(dict.fromkeys(names))
+    wanted = list(known) if "all" in names else list(dict.fromkeys(filter(None, names)))
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise UsageError(f"there is no arm {unknown[0]!r}; say all, or some of {', '.join(known)}")

@@ -46,8 +46,8 @@ def run_figures(run: Run, newcomers: Sequence[int]) -> dict[str, float]:
         "cpu_s": last.cpu_s,
         "state_mb": run.quarters[-1].state_mb,
         "peak_rss_mb": run.quarters[-1].peak_rss_mb,
-        "cpu_ms_per_step_first_quarter": 1000.0 * run.quarters[0].cpu_s / max(1, run.quarters[0].steps),
-        "cpu_ms_per_step_last_quarter": 1000.0 * run.quarters[-1].cpu_s / max(1, run.quarters[-1].steps),
+        "cpu_ms_per_label_first_quarter": 1000.0 * run.quarters[0].cpu_s / max(1, run.quarters[0].labels),
+        "cpu_ms_per_label_last_quarter": 1000.0 * run.quarters[-1].cpu_s / max(1, run.quarters[-1].labels),
     }
     return figures
 

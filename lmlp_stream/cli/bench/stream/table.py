@@ -20,8 +20,8 @@ COLUMNS = (
     ("labels_until_near_new_element", "the same, new element, worst", 1.0, 0),
     ("steps", "steps", 1.0, 0),
     ("cpu_s", "CPU s", 1.0, 0),
-    ("cpu_ms_per_step_first_quarter", "ms/step 1st quarter", 1.0, 2),
-    ("cpu_ms_per_step_last_quarter", "last quarter", 1.0, 2),
+    ("cpu_ms_per_label_first_quarter", "CPU ms/label 1st quarter", 1.0, 2),
+    ("cpu_ms_per_label_last_quarter", "last quarter", 1.0, 2),
     ("state_mb", "state MB", 1.0, 1),
 )
 """Figure, title, factor, digits."""

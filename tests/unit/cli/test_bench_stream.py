@@ -167,14 +167,14 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     run = Run(
         label_force_rms=(200.0, 400.0),
         before=(moment(0, None), moment(10, 300.0)),
-        curves=((moment(4, 250.0), moment(10, 80.0)), (moment(14, 140.0), moment(20, 100.0))),
+        curves=((moment(4, 250.0), moment(10, 190.0)), (moment(14, 140.0), moment(20, 100.0))),
         boundaries=(moment(10, 80.0, 300.0), moment(20, 120.0, 100.0)),
         quarters=(Quarter(10, 20, 4.0, 1.0, 50.0), Quarter(10, 20, 8.0, 1.0, 60.0)),
     )
     figures = run_figures(run, newcomers=[1])
     assert figures["forgetting"] == figures["forgetting_first_third"] == pytest.approx(0.5)
     assert figures["forward_transfer"] == pytest.approx(1 - 300 / 400)
-    assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2)
+    assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2), "the first from the moment after its domain"
     assert figures["labels_until_near_new_element"] == pytest.approx(4)
     assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
     assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])

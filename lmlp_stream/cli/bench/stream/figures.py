@@ -123,14 +123,17 @@ def _forward_transfer(run: Run) -> float:
 
 
 def _until_near(run: Run, index: int, spent: Callable[[Moment], float]) -> float:
-    """What was spent on a domain until its force RMSE was within `NEAR` times that at the end; NaN if never."""
+    """What was spent from the first label of a domain until its force RMSE was within `NEAR` times that at the end.
+
+    NaN for a run that had everything from the start.
+    """
     start, ended = run.before[index], run.boundaries[-1].errors[index]
-    moments = [start, *run.curves[index]] if run.curves[index] else []
-    for moment in moments:
-        errors = moment.errors[0]
-        if errors is not None and ended is not None and errors.force_rmse <= NEAR * ended.force_rmse:
-            return spent(moment) - spent(start)
-    return nan
+    if not run.curves[index] or ended is None:
+        return nan
+    moments = [(moment, moment.errors[0]) for moment in (start, *run.curves[index])]
+    moments += [(moment, moment.errors[index]) for moment in run.boundaries[index:]]
+    near = (moment for moment, errors in moments if errors and errors.force_rmse <= NEAR * ended.force_rmse)
+    return spent(next(near)) - spent(start)
 
 
 def _labels(moment: Moment) -> float:

@@ -31,8 +31,8 @@ NOTES = (
     "test structures of all domains after the whole stream; ens.: of the ensemble's mean, single: mean over members; "
     f"ratio: to {REFERENCE}. Forgetting (minus the backward transfer): rise of the force RMSE on a domain between the "
     "moment when it was learned and the end. Forward transfer: share of the forces of a domain that was explained "
-    "before its first label, 1 - RMSE/RMS. Labels to 1.5 ×: labels of a domain until its force RMSE is within 1.5 "
-    "times that at the end."
+    "before its first label, 1 - RMSE/RMS. Labels to 1.5 ×: labels from the first of a domain on until its force "
+    "RMSE is within 1.5 times that at the end."
 )
 
 

@@ -1,4 +1,4 @@
-"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest`, `accuracy` and `stream`."""
+"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest`, `accuracy`, `dynamics` and `stream`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from lmlp_stream.cli.bench.coverage.verb import coverage
 from lmlp_stream.cli.bench.requests.verb import requests
 from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.bench.stream.verb import stream
+from lmlp_stream.cli.dynamics_verb import dynamics
 from lmlp_stream.cli.exactly_once_verb import corruption, exactly_once
 from lmlp_stream.cli.options import AsJson
 from lmlp_stream.cli.terminal import answer
@@ -56,10 +57,11 @@ def register(app: typer.Typer) -> None:
     verbs.command()(accuracy)
     verbs.command("exactly-once")(exactly_once)
     verbs.command()(corruption)
+    verbs.command()(dynamics)
     verbs.command()(stream)
     verbs.command()(coverage)
     verbs.command()(requests)
-    app.add_typer(verbs, name="bench", help="Measure speed, accuracy, intervals, and what a stream seen once costs.")
+    app.add_typer(verbs, name="bench", help="Measure speed, accuracy, intervals, dynamics, and what a stream seen once costs.")
 
 
 def _verb(name: str) -> Callable[..., None]:

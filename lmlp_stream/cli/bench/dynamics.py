@@ -1,0 +1,203 @@
+"""Does molecular dynamics with a potential keep its energy? NVE by velocity Verlet, everything in double precision."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from jaxtyping import Float
+
+from lmlp_stream.atoms.batch import Example, collate
+from lmlp_stream.atoms.structure import LabelledStructure, unlabelled
+from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.cli.bench.settings import BenchSettings
+from lmlp_stream.cli.bench.speed import fresh_trainer
+from lmlp_stream.cli.bench.workload import workload
+from lmlp_stream.errors import UsageError
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.snapshot import load
+
+HOTTEST = 5.0
+"""A run whose kinetic temperature exceeds that of its start this many times has exploded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamics:
+    """The settings of runs.
+
+    Attributes:
+        temperature: Of the initial velocities, K.
+        timestep: fs.
+        picoseconds: Length of each run, ps.
+        n_runs: Runs, each from another structure and other velocities.
+    """
+
+    temperature: float
+    timestep: float
+    picoseconds: float
+    n_runs: int
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of each run."""
+        return max(2, round(1000.0 * self.picoseconds / self.timestep))
+
+
+def snapshot_potential(folder: str) -> Ensemble:
+    """The potential of a snapshot in double precision.
+
+    Raises:
+        DamagedStoreError: The snapshot is damaged.
+    """
+    return _in_double(load(folder)[1])
+
+
+def trained_potential(settings: BenchSettings, n_steps: int, advance: Callable[[], None]) -> Ensemble:
+    """A potential that learned the structures for some steps, in double precision; `advance` is called after each.
+
+    Raises:
+        UsageError: The file of structures cannot be read, or there is no such device.
+    """
+    structures = workload(settings.structures, settings.n_structures)
+    trainer = fresh_trainer(settings, structures)
+    trainer.ensemble.baseline.fit(structures)
+    examples = [Example(structure, trainer.functions.evaluate(structure)) for structure in structures]
+    batches = [examples[first : first + settings.batch] for first in range(0, len(examples), settings.batch)]
+    for batch in islice(cycle(batches), n_steps):
+        trainer.step(collate(batch))
+        advance()
+    return _in_double(trainer.ensemble)
+
+
+def _in_double(ensemble: Ensemble) -> Ensemble:
+    return Ensemble.from_state(
+        ensemble.spec,
+        ensemble.state_dict(),
+        hidden=ensemble.hidden,
+        members=ensemble.members,
+        dtype=torch.float64,
+        device=torch.device("cpu"),
+    )
+
+
+def dynamics(
+    ensemble: Ensemble, structures: Path | None, settings: Dynamics, advance: Callable[[], None]
+) -> dict[str, float]:
+    """Drifts of runs and how many exploded; `advance` is called after each time step.
+
+    `drift_*` is the slope of a linear fit to the energy of the modified Hamiltonian that velocity Verlet follows
+    (`shadow_energies`), largest of the runs in size; `total_drift_*` the same of the plain total energy, whose
+    oscillation of the order of the timestep squared hides a small drift in a short run.
+
+    Raises:
+        UsageError: The potential does not know an element of a structure.
+    """
+    potential = _Potential(ensemble)
+    runs = []
+    for number, start in enumerate(workload(structures, settings.n_runs)):
+        if not ensemble.covers(start.atomic_numbers):
+            raise UsageError("the potential does not know every element of the structures; train it on these")
+        runs.append(_run(potential, start, settings, seed=number, advance=advance))
+    whole = [run for run in runs if run.whole]
+    return {
+        "n_runs": len(runs),
+        "n_exploded": len(runs) - len(whole),
+        "n_steps": settings.n_steps,
+        "drift_ev_per_atom_per_ns": _largest([run.drift(run.shadow) for run in whole]),
+        "total_drift_ev_per_atom_per_ns": _largest([run.drift(run.total) for run in whole]),
+        "total_energy_std_mev_per_atom": _largest([1000.0 * float(run.total.std()) / run.n_atoms for run in whole]),
+        "mean_temperature_k": float(np.mean([run.temperature for run in runs])),
+    }
+
+
+class _Potential:
+    """Energy and forces of the ensemble mean."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
+        self._folded = ensemble.folded()
+
+    def evaluate(self, structure: LabelledStructure) -> tuple[float, Float[np.ndarray, "A 3"]]:
+        """Energy in eV and forces in eV/Å."""
+        prediction = self._folded.predict(collate([Example(structure, self._functions.evaluate(structure))]))
+        return float(prediction.mean_energy), prediction.mean_forces.numpy()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Total energies in eV, plain and of the modified Hamiltonian, every `timestep` fs, and mean temperature in K."""
+
+    total: Float[np.ndarray, "T"]
+    shadow: Float[np.ndarray, "T"]
+    timestep: float
+    n_atoms: int
+    temperature: float
+    whole: bool
+
+    def drift(self, energies: Float[np.ndarray, "T"]) -> float:
+        """Slope of a linear fit in eV/atom/ns."""
+        nanoseconds = 1e-6 * self.timestep * np.arange(len(energies))
+        slope = np.polyfit(nanoseconds - nanoseconds.mean(), energies - energies.mean(), 1)[0]
+        return float(slope) / self.n_atoms
+
+
+def _run(
+    potential: _Potential, start: LabelledStructure, settings: Dynamics, *, seed: int, advance: Callable[[], None]
+) -> _Run:
+    structure = unlabelled(start)
+    atoms = Atoms(start.atomic_numbers, start.positions, cell=start.cell, pbc=start.pbc)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=np.random.default_rng(seed))
+    Stationary(atoms)
+    if not start.pbc.any():
+        ZeroRotation(atoms)
+    masses, velocities = atoms.get_masses()[:, None], atoms.get_velocities()
+    dt = settings.timestep * units.fs
+    energy, forces = potential.evaluate(structure)
+    potential_energies, moving, pushing = [], [], []
+    temperatures: list[float] = []
+    for _ in range(settings.n_steps):
+        kinetic = 0.5 * float((masses * velocities**2).sum())
+        temperatures.append(2 * kinetic / (3 * len(atoms) * units.kB))
+        if not temperatures[-1] <= HOTTEST * settings.temperature:
+            break
+        potential_energies.append(energy)
+        moving.append(velocities)
+        pushing.append(forces)
+        half = velocities + 0.5 * dt * forces / masses
+        structure = replace(structure, positions=structure.positions + dt * half)
+        energy, forces = potential.evaluate(structure)
+        velocities = half + 0.5 * dt * forces / masses
+        advance()
+    total, shadow = _energies(np.array(potential_energies), np.array(moving), np.array(pushing), masses, dt)
+    whole = len(potential_energies) == settings.n_steps
+    return _Run(total, shadow, settings.timestep, len(atoms), float(np.mean(temperatures)), whole)
+
+
+def _energies(
+    potential_energies: Float[np.ndarray, "T"],
+    velocities: Float[np.ndarray, "T A 3"],
+    forces: Float[np.ndarray, "T A 3"],
+    masses: Float[np.ndarray, "A 1"],
+    dt: float,
+) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+    """Total energies in eV, and those of the modified Hamiltonian of velocity Verlet to second order of the timestep.
+
+    H + dt²/12 v·V''·v - dt²/24 F·F/m, with V''·v = -dF/dt by central differences. Source: Hairer, Lubich & Wanner, Acta
+    Numerica 12, 399 (2003), doi 10.1017/S0962492902000144; use for drifts: Engle, Skeel & Drees 2005,
+    doi 10.1016/j.jcp.2004.12.009.
+    """
+    kinetic = 0.5 * (masses * velocities**2).sum(axis=(1, 2))
+    total = potential_energies + kinetic
+    change = np.gradient(forces, dt, axis=0)
+    curvature = -(velocities * change).sum(axis=(1, 2)) / 12
+    push = (forces**2 / masses).sum(axis=(1, 2)) / 24
+    return total, (total + dt**2 * (curvature - push))[1:-1]
+
+
+def _largest(values: Sequence[float]) -> float:
+    """The value that is largest in size; NaN where there is none."""
+    return max(values, key=abs, default=float("nan"))

@@ -1,0 +1,71 @@
+"""The verb `bench dynamics`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmlp_stream.cli.bench.settings import BenchSettings
+from lmlp_stream.cli.options import AsJson
+from lmlp_stream.cli.terminal import answer, counting
+
+
+def dynamics(
+    structures: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labelled structures to learn and to start from.", show_default="built-in"),
+    ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder or URL of a snapshot to run.", show_default="train one"),
+    ] = None,
+    members: Annotated[int, typer.Option(min=1, help="Potentials in the ensemble that is trained.")] = 4,
+    train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of its training.")] = 2000,
+    runs: Annotated[int, typer.Option(min=1, help="Runs, each from another structure and other velocities.")] = 1,
+    picoseconds: Annotated[float, typer.Option(help="Length of each run, ps.")] = 20.0,
+    timestep: Annotated[float, typer.Option(help="Time step, fs.")] = 0.5,
+    temperature: Annotated[float, typer.Option(help="Temperature of the initial velocities, K.")] = 300.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of the linear algebra.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Energy drift of NVE dynamics in double precision, and runs that explode."""
+    import torch
+
+    from lmlp_stream.cli.bench import dynamics as bench
+    from lmlp_stream.cli.bench.workload import BUILT_IN
+
+    torch.set_num_threads(threads)
+    if snapshot:
+        potential = bench.snapshot_potential(snapshot)
+    else:
+        learning = BenchSettings(
+            structures=structures,
+            members=members,
+            batch=16,
+            device="cpu",
+            threads=threads,
+            preset="shifted",
+            dtype="float32",
+            repeats=1,
+            seconds=0.0,
+            min_batches=16,
+        )
+        with counting("steps of training", train_steps) as advance:
+            potential = bench.trained_potential(learning, train_steps, advance)
+    settings = bench.Dynamics(temperature=temperature, timestep=timestep, picoseconds=picoseconds, n_runs=runs)
+    with counting("time steps", runs * settings.n_steps) as advance:
+        figures = bench.dynamics(potential, structures, settings, advance)
+    told = {
+        "bench": "dynamics",
+        "structures": str(structures or BUILT_IN),
+        "potential": snapshot or f"{members} members, {train_steps} steps",
+        "picoseconds": picoseconds,
+        "timestep_fs": timestep,
+        "temperature_k": temperature,
+        **figures,
+    }
+    answer("\n".join(f"{key:<32} {_shown(value)}" for key, value in told.items()), told, as_json=as_json)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

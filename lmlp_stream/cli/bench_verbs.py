@@ -1,4 +1,4 @@
-"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest`, `accuracy`, `dynamics` and `stream`."""
+"""The verbs `bench train`, `infer`, `descriptor`, `optimizer`, `ingest`, and those of other modules of `cli`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -61,7 +61,9 @@ def register(app: typer.Typer) -> None:
     verbs.command()(stream)
     verbs.command()(coverage)
     verbs.command()(requests)
-    app.add_typer(verbs, name="bench", help="Measure speed, accuracy, intervals, dynamics, and what a stream seen once costs.")
+    app.add_typer(
+        verbs, name="bench", help="Measure speed, accuracy, intervals, dynamics, and what a stream seen once costs."
+    )
 
 
 def _verb(name: str) -> Callable[..., None]:

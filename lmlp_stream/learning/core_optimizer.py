@@ -5,7 +5,7 @@ equals that of the authors' package `core-optimizer` 1.1.0 in double precision.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from math import exp, sqrt
 
@@ -34,6 +34,7 @@ class _Group:
     squared: list[Tensor]
     step_size: list[Tensor]
     score: list[Tensor]
+    arrays: list[tuple[np.ndarray, ...]] = field(default_factory=list)
     n_steps: int = 0
 
     def moments(self) -> Iterator[tuple[str, list[Tensor]]]:
@@ -48,6 +49,11 @@ class _Group:
         """Whether compiled code can make the step: on a CPU, where gradients are averaged and no scores are kept."""
         on_cpu = all(tensor.device.type == "cpu" for tensor in self.parameters)
         return on_cpu and bool(self.squared) and not self.score
+
+    def flat(self) -> list[tuple[np.ndarray, ...]]:
+        """Parameter, gradient, squared and step size of each tensor as flat arrays of the same memory."""
+        tensors = zip(self.parameters, self.gradient, self.squared, self.step_size, strict=True)
+        return [tuple(_flat(tensor) for tensor in of_one) for of_one in tensors]
 
 
 class CoRe:
@@ -135,11 +141,12 @@ class CoRe:
         beta_2, n_steps = self._config.betas[3], group.n_steps + 1
         corrections = (1.0 / (1.0 - beta_1**n_steps), 1.0 / (1.0 - beta_2**n_steps))
         shared = (beta_1, beta_2, *corrections, *self._config.etas, *self._bounds(group), EPSILON)
-        tensors = zip(group.parameters, raw, group.gradient, group.squared, group.step_size, strict=True)
-        for arrays, decay in zip(tensors, group.weight_decay, strict=True):
-            parameter, slope, gradient, squared, step_size = (array.detach().view(-1).numpy() for array in arrays)
-            settings = np.array([*shared, decay], dtype=parameter.dtype)
-            core_kernel.step(parameter, slope, gradient, squared, step_size, settings)
+        arrays = group.arrays = group.arrays or group.flat()
+        settings = {decay: np.array([*shared, decay], dtype=arrays[0][0].dtype) for decay in set(group.weight_decay)}
+        for slope, decay, (parameter, gradient, squared, step_size) in zip(
+            raw, group.weight_decay, arrays, strict=True
+        ):
+            core_kernel.step(parameter, _flat(slope), gradient, squared, step_size, settings[decay])
 
     def _step_by_tensors(self, group: _Group, raw: list[Tensor], beta_1: float) -> None:
         beta_2 = self._config.betas[3]
@@ -238,6 +245,11 @@ def _direction(group: _Group, averaged: list[Tensor], beta_1: float, beta_2: flo
     torch._foreach_add_(spread, EPSILON)
     torch._foreach_div_(update, spread)
     return update
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().contiguous().view(-1).numpy()
+    return array
 
 
 def _repeated(values: Sequence[float], length: int) -> list[float]:

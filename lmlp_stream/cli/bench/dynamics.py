@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms, units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation
 from jaxtyping import Float
 
 from lmlp_stream.atoms.batch import Example, collate
@@ -150,7 +150,8 @@ def _run(
 ) -> _Run:
     structure = unlabelled(start)
     atoms = Atoms(start.atomic_numbers, start.positions, cell=start.cell, pbc=start.pbc)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=settings.temperature, rng=np.random.default_rng(seed))
+    spread = np.sqrt(units.kB * settings.temperature * atoms.get_masses())[:, None]
+    atoms.set_momenta(spread * np.random.default_rng(seed).standard_normal((len(atoms), 3)))
     Stationary(atoms)
     if not start.pbc.any():
         ZeroRotation(atoms)
@@ -172,9 +173,11 @@ def _run(
         energy, forces = potential.evaluate(structure)
         velocities = half + 0.5 * dt * forces / masses
         advance()
+    temperature = float(np.mean(temperatures))
+    if len(potential_energies) < settings.n_steps:
+        return _Run(np.zeros(0), np.zeros(0), settings.timestep, len(atoms), temperature, whole=False)
     total, shadow = _energies(np.array(potential_energies), np.array(moving), np.array(pushing), masses, dt)
-    whole = len(potential_energies) == settings.n_steps
-    return _Run(total, shadow, settings.timestep, len(atoms), float(np.mean(temperatures)), whole)
+    return _Run(total, shadow, settings.timestep, len(atoms), temperature, whole=True)
 
 
 def _energies(

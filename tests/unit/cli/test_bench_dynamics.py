@@ -1,0 +1,107 @@
+import json
+import sys
+from math import isfinite, isnan
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from lmlp_stream.cli.bench.dynamics import Dynamics, _energies, dynamics, snapshot_potential, trained_potential
+from lmlp_stream.cli.bench.settings import BenchSettings
+from lmlp_stream.cli.main import main
+from lmlp_stream.errors import UsageError
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.snapshot import Provenance, publish
+
+LEARNING = BenchSettings(
+    structures=None,
+    members=1,
+    batch=4,
+    device="cpu",
+    threads=1,
+    preset="published",
+    dtype="float32",
+    repeats=1,
+    seconds=0.0,
+)
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def potential() -> Ensemble:
+    return trained_potential(LEARNING, 3, nothing)
+
+
+def runs(timestep: float, n_steps: int, n_runs: int = 1) -> Dynamics:
+    return Dynamics(temperature=3000.0, timestep=timestep, picoseconds=n_steps * timestep / 1000, n_runs=n_runs)
+
+
+def test_a_drift_is_found_in_what_a_real_run_prints(monkeypatch, capsys):
+    options = ["--members", "1", "--train-steps", "2", "--picoseconds", "0.005", "--runs", "2", "--json"]
+    monkeypatch.setattr(sys, "argv", ["lmlp-stream", "bench", "dynamics", *options])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["n_runs"], figures["n_exploded"], figures["n_steps"]) == (2, 0, 10)
+    assert isfinite(figures["drift_ev_per_atom_per_ns"])
+
+
+def test_a_smaller_step_keeps_the_energy_better(potential: Ensemble):
+    spreads = [
+        dynamics(potential, None, runs(timestep, round(4 / timestep)), nothing)["total_energy_std_mev_per_atom"]
+        for timestep in (0.5, 0.25)
+    ]
+    assert spreads[1] < 0.5 * spreads[0]
+
+
+def test_a_run_of_steps_much_too_long_explodes(potential: Ensemble):
+    figures = dynamics(potential, None, runs(200.0, 100), nothing)
+    assert figures["n_exploded"] == 1
+    assert isnan(figures["drift_ev_per_atom_per_ns"])
+
+
+def test_the_modified_hamiltonian_of_an_oscillator_is_kept_better_than_the_plain_one():
+    dt, x, v, position, velocity = 0.1, 1.0, 0.3, [], []
+    for _ in range(500):
+        position.append(x)
+        velocity.append(v)
+        v -= 0.5 * dt * x
+        x += dt * v
+        v -= 0.5 * dt * x
+    x_, v_ = np.array(position).reshape(-1, 1, 1), np.array(velocity).reshape(-1, 1, 1)
+    total, shadow = _energies(0.5 * x_.ravel() ** 2, v_, -x_, np.ones((1, 1)), dt)
+    assert shadow.std() < 0.01 * total.std()
+
+
+def test_the_potential_of_a_snapshot_runs_in_double_precision(potential: Ensemble, tmp_path: Path):
+    provenance = Provenance(
+        name="lmlp",
+        step=3,
+        labels_learned=4,
+        journal_position=1,
+        level_of_theory="EMT",
+        errors={},
+        calibration={},
+        parent_id="",
+        code_version="0.1.0",
+        created_at="2026-01-01T00:00:00+00:00",
+    )
+    manifest = publish(potential, provenance, tmp_path)
+    loaded = snapshot_potential(str(tmp_path / manifest.id))
+    settings = runs(0.5, 5)
+    assert dynamics(loaded, None, settings, nothing) == dynamics(potential, None, settings, nothing)
+
+
+def test_structures_of_unknown_elements_are_refused(potential: Ensemble, tmp_path: Path):
+    atoms = molecule("SiH4")
+    atoms.info["energy"] = -1.0
+    atoms.arrays["forces"] = np.zeros((5, 3))
+    path = tmp_path / "silane.extxyz"
+    atoms.write(path)
+    with pytest.raises(UsageError, match="does not know every element"):
+        dynamics(potential, path, runs(0.5, 5), nothing)

@@ -146,7 +146,7 @@ class CoRe:
         for slope, decay, (parameter, gradient, squared, step_size) in zip(
             raw, group.weight_decay, arrays, strict=True
         ):
-            core_kernel.step(parameter, _flat(slope), gradient, squared, step_size, settings[decay])
+            core_kernel.step(parameter, _flat(slope.contiguous()), gradient, squared, step_size, settings[decay])
 
     def _step_by_tensors(self, group: _Group, raw: list[Tensor], beta_1: float) -> None:
         beta_2 = self._config.betas[3]
@@ -248,7 +248,7 @@ def _direction(group: _Group, averaged: list[Tensor], beta_1: float, beta_2: flo
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().contiguous().view(-1).numpy()
+    array: np.ndarray = tensor.detach().view(-1).numpy()
     return array
 
 

@@ -31,6 +31,7 @@ def corruption(
     share: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of labels that are made wrong.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is made wrong and how.")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Learn only each so manieth structure of the files.")] = 1,
+    labels: Annotated[int | None, typer.Option(min=1, help="Learn only so many of them.", show_default="all")] = None,
     config: Annotated[Path | None, typer.Option(metavar="CONFIG", help="TOML file.", show_default="defaults")] = None,
     settings: Annotated[
         list[str] | None,
@@ -47,7 +48,7 @@ def corruption(
 
     read = load_config(config, settings or ())
     set_threads(read)
-    learned = [structure for path in train for structure in labelled_structures(path)][::every]
+    learned = [structure for path in train for structure in labelled_structures(path)][::every][:labels]
     predicted = [structure for path in test for structure in labelled_structures(path)]
     with counting("labels", bench.n_records(learned)) as advance:
         figures = bench.measure(read, learned, predicted, share=share, seed=seed, advance=advance)

@@ -46,7 +46,12 @@ class Outcome:
 def measure(
     config: Config, train: Structures, test: Structures, *, share: float, seed: int, advance: Callable[[], None]
 ) -> dict[str, Any]:
-    """The figures of four runs of one stream: clean, corrupted with and without quarantine, and new chemistry last."""
+    """The figures of four runs of one stream: clean, corrupted with and without quarantine, and new chemistry last.
+
+    Of the structures to predict, those of elements that the stream never shows are left out.
+    """
+    shown = {z for structure in train for z in structure.atomic_numbers}
+    test = [structure for structure in test if shown.issuperset(structure.atomic_numbers)]
     stream, kinds = corrupted(train, share, seed)
     open_door = config.model_copy(update={"quarantine": config.quarantine.model_copy(update={"enabled": False})})
     clean = Outcome(open_door, train, advance)

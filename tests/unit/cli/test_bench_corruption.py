@@ -59,6 +59,15 @@ def test_the_table_holds_every_run_and_every_kind(tmp_path: Path, monkeypatch: A
     assert figures["new_chemistry"] is None
 
 
+def test_elements_that_are_never_learned_are_not_predicted(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    train, test = waters(tmp_path / "train.extxyz", 20, seed=0), waters(tmp_path / "test.extxyz", 5, seed=1)
+    test.write_text(test.read_text().replace("\nO ", "\nS ", 1))
+    settings = [part for setting in (*SMALL, "learning.steps_per_record=1.0") for part in ("--set", setting)]
+    files = ("--train", str(train), "--test", str(test))
+    figures = answered(monkeypatch, capsys, "corruption", *files, "--every", "2", "--labels", "8", *settings)
+    assert (figures["n_train"], figures["n_test"]) == (8, 4)
+
+
 def test_exactly_once_reports_what_it_costs_and_how_soon_learning_goes_on(monkeypatch: Any, capsys: Any) -> None:
     figures = answered(monkeypatch, capsys, "exactly-once", "--labels", "16", "--remembered", "20")
     assert figures["overhead_wall"] == pytest.approx(figures["exactly_once_wall_s"] / figures["learning_wall_s"] - 1.0)

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.options import AsJson
 from lmlp_stream.cli.terminal import answer, counting
 
@@ -38,20 +37,8 @@ def dynamics(
     if snapshot:
         potential = bench.snapshot_potential(snapshot)
     else:
-        learning = BenchSettings(
-            structures=structures,
-            members=members,
-            batch=16,
-            device="cpu",
-            threads=threads,
-            preset="shifted",
-            dtype="float32",
-            repeats=1,
-            seconds=0.0,
-            min_batches=16,
-        )
         with counting("steps of training", train_steps) as advance:
-            potential = bench.trained_potential(learning, train_steps, advance)
+            potential = bench.trained_potential(structures, members, train_steps, advance)
     settings = bench.Dynamics(temperature=temperature, timestep=timestep, picoseconds=picoseconds, n_runs=runs)
     with counting("time steps", runs * settings.n_steps) as advance:
         figures = bench.dynamics(potential, structures, settings, advance)

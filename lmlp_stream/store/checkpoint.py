@@ -265,4 +265,6 @@ def _rename(temporary: Path, path: Path) -> None:
     except OSError as error:
         if not path.exists():
             raise
-        raise FencedError(f"{path} exists already: another learner writes here; stop one of the two") from error
+        raise FencedError(
+            f"{path} exists already: this learner was taken over by another that writes here; stop one of the two"
+        ) from error

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,16 @@ from jaxtyping import Float
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure, unlabelled
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
-from lmlp_stream.cli.bench.settings import BenchSettings
-from lmlp_stream.cli.bench.speed import fresh_trainer
 from lmlp_stream.cli.bench.workload import workload
+from lmlp_stream.cli.evaluate import labelled_structures
+from lmlp_stream.config import parse_config
 from lmlp_stream.errors import UsageError
+from lmlp_stream.learning.learner import Learner
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.store.snapshot import load
 
+N_BUILT_IN = 64
+"""Structures that are learned where no file is given."""
 HOTTEST = 5.0
 """A run whose kinetic temperature exceeds that of its start this many times has exploded."""
 
@@ -56,21 +58,27 @@ def snapshot_potential(folder: str) -> Ensemble:
     return _in_double(load(folder)[1])
 
 
-def trained_potential(settings: BenchSettings, n_steps: int, advance: Callable[[], None]) -> Ensemble:
-    """A potential that learned the structures for some steps, in double precision; `advance` is called after each.
+def trained_potential(structures: Path | None, members: int, n_steps: int, advance: Callable[[], None]) -> Ensemble:
+    """A potential in double precision that the learner made of all structures; `advance` is called after each step.
+
+    Args:
+        structures: File of labelled structures; None: built-in ones.
+        members: Potentials in the ensemble.
+        n_steps: Optimizer steps.
+        advance: Called after each optimizer step.
 
     Raises:
-        UsageError: The file of structures cannot be read, or there is no such device.
+        UsageError: The file of structures cannot be read.
     """
-    structures = workload(settings.structures, settings.n_structures)
-    trainer = fresh_trainer(settings, structures)
-    trainer.ensemble.baseline.fit(structures)
-    examples = [Example(structure, trainer.functions.evaluate(structure)) for structure in structures]
-    batches = [examples[first : first + settings.batch] for first in range(0, len(examples), settings.batch)]
-    for batch in islice(cycle(batches), n_steps):
-        trainer.step(collate(batch))
-        advance()
-    return _in_double(trainer.ensemble)
+    train = tuple(labelled_structures(structures)) if structures else workload(None, N_BUILT_IN)
+    tree = {
+        "potential": {"members": members, "device": "cpu"},
+        "learning": {"steps_per_record": (n_steps + 0.5) / len(train), "max_steps_per_tick": n_steps},
+        "rehearsal": {"holdout_share": 0.0, "capacity": len(train)},
+    }
+    learner = Learner(parse_config(tree, place="bench dynamics"))
+    learner.process_tick(train, observe=lambda _: advance())
+    return _in_double(learner.ensemble)
 
 
 def _in_double(ensemble: Ensemble) -> Ensemble:

@@ -24,7 +24,6 @@ class BenchSettings:
         dtype: Precision.
         repeats: Least number of repeats.
         seconds: Least wall time of all repeats together, s.
-        min_batches: Least number of batches that a repeat goes through.
     """
 
     structures: Path | None
@@ -36,12 +35,11 @@ class BenchSettings:
     dtype: str
     repeats: int
     seconds: float
-    min_batches: int = MIN_BATCHES
 
     @property
     def n_structures(self) -> int:
-        """Structures that one repeat goes through: whole batches, at least `min_batches` and `MIN_STRUCTURES`."""
-        return self.batch * max(self.min_batches, ceil(MIN_STRUCTURES / self.batch))
+        """Structures that one repeat goes through: whole batches, at least `MIN_BATCHES` and `MIN_STRUCTURES`."""
+        return self.batch * max(MIN_BATCHES, ceil(MIN_STRUCTURES / self.batch))
 
     def config(self, device: str) -> Config:
         """The default configuration with these settings."""

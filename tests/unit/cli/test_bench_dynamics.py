@@ -8,23 +8,10 @@ import pytest
 from ase.build import molecule
 
 from lmlp_stream.cli.bench.dynamics import Dynamics, _energies, dynamics, snapshot_potential, trained_potential
-from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.main import main
 from lmlp_stream.errors import UsageError
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.store.snapshot import Provenance, publish
-
-LEARNING = BenchSettings(
-    structures=None,
-    members=1,
-    batch=4,
-    device="cpu",
-    threads=1,
-    preset="published",
-    dtype="float32",
-    repeats=1,
-    seconds=0.0,
-)
 
 
 def nothing() -> None:
@@ -33,7 +20,7 @@ def nothing() -> None:
 
 @pytest.fixture(scope="module")
 def potential() -> Ensemble:
-    return trained_potential(LEARNING, 3, nothing)
+    return trained_potential(None, 1, 3, nothing)
 
 
 def runs(timestep: float, n_steps: int, n_runs: int = 1) -> Dynamics:

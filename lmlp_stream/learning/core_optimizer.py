@@ -202,7 +202,7 @@ class CoRe:
 
         Steps that fall as one over the root of their number average out noise (Robbins & Monro 1951,
         doi 10.1214/aoms/1177729586). They stop at a share of the largest: a stream never ends, and what it brings late
-        is to be learned as well. SN2 after 800 steps of 32: 129 meV/Å and 9.0 meV/atom instead of 141 and 12.1.
+        is to be learned as well.
         """
         smallest, largest = self._config.step_sizes
         settling = self._config.settling_steps

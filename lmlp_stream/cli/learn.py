@@ -67,11 +67,14 @@ def _progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
         SpinnerColumn(),
         TextColumn("{task.fields[labels]} labels"),
         BarColumn(bar_width=20),
-        TextColumn("{task.fields[steps]} steps  force error before learning {task.fields[error]:.3f} eV/Å"),
+        TextColumn(
+            "{task.fields[steps]} steps  force error before learning {task.fields[error]:.3f} eV/Å"
+            "  {task.fields[verdict]}"
+        ),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("learning", total=None, labels=0, steps=0, error=nan)
+        task = progress.add_task("learning", total=None, labels=0, steps=0, error=nan, verdict="")
         n_steps = 0
 
         def observe(line: Mapping[str, Any]) -> None:
@@ -93,6 +96,7 @@ def _progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
                 labels=line["labels_learned"],
                 steps=n_steps,
                 error=error,
+                verdict=line["verdict"],
             )
 
         yield observe
@@ -109,6 +113,7 @@ def _lines(balance: Balance) -> str:
         "newest snapshot": balance.snapshot_id or "none yet",
         "checkpoint": balance.checkpoint or "none yet",
         "state": balance.state_sha256,
+        "verdict": f"{balance.verdict}: {balance.evidence}",
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())

@@ -4,10 +4,11 @@ Prequential errors (Dawid 1984; Gama et al. 2013, doi 10.1007/s10994-012-5320-9)
 learned; retention errors are those on the hold-out of what came earlier.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import nan, sqrt
+from typing import Self
 
 import numpy as np
 
@@ -128,6 +129,31 @@ class HeldError:
     force_squared: float
     n_forces: int
 
+    @classmethod
+    def of(cls, row: np.void) -> Self:
+        """What an `ERROR_ROW` says of forces."""
+        return cls(float(row["force_squared"]), int(row["n_forces"]))
+
+    @property
+    def force_rmse(self) -> float:
+        """Root mean square in eV/Å; there must be a component."""
+        return sqrt(self.force_squared / self.n_forces)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Errors of parts of some structures.
+
+    Attributes:
+        domains: By molecule, reaction or phase, in order of first appearance.
+        sources: By who published the label, likewise.
+        elements: Of forces, by atomic number, ascending; energies have no element.
+    """
+
+    domains: Mapping[str, Errors] = field(default_factory=dict)
+    sources: Mapping[str, Errors] = field(default_factory=dict)
+    elements: Mapping[int, Errors] = field(default_factory=dict)
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
@@ -137,8 +163,9 @@ class EvaluationReport:
         labels_learned: Labels learned so far.
         n_steps: Optimizer steps so far.
         prequential: Errors of the newest arrivals before they were learned.
-        domains: The same by domain.
+        newest: The same by domain, source and element.
         retention: Errors on the hold-out.
+        kept: The same by domain, source and element.
         calibration: Disagreement of the structures behind `errors`; calibrated coverage of the newest arrivals.
         intervals: The 90 % intervals of a snapshot made now.
         held: Force errors on each structure of the hold-out by id.
@@ -148,8 +175,9 @@ class EvaluationReport:
     labels_learned: int
     n_steps: int
     prequential: Errors
-    domains: Mapping[str, Errors]
+    newest: Parts
     retention: Errors
+    kept: Parts
     calibration: Calibration
     intervals: Intervals
     held: Mapping[str, HeldError]
@@ -226,29 +254,6 @@ def calibration(rows: np.ndarray) -> Calibration:
         raw_energy_coverage_90=_ratio(energies["energy_covered"].sum(), n_energies) if energy_std else nan,
         raw_force_coverage_90=_ratio(rows["n_forces_covered"].sum(), n_forces) if force_std else nan,
     )
-
-
-class Window:
-    """The newest arrivals that could be examined: their errors and domains.
-
-    Args:
-        size: Most structures in the window.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.rows = np.zeros(0, dtype=ERROR_ROW)
-        self.domains: list[str] = []
-
-    def append(self, rows: np.ndarray, domains: Sequence[str]) -> None:
-        """Add the errors of arrivals in their order; the oldest leave."""
-        self.rows = np.concatenate([self.rows, rows])[-self._size :]
-        self.domains = [*self.domains, *domains][-self._size :]
-
-    def by_domain(self) -> dict[str, Errors]:
-        """Errors of each domain in the window, in order of first appearance."""
-        names = np.array(self.domains)
-        return {name: summary(self.rows[names == name]) for name in dict.fromkeys(self.domains)}
 
 
 def withheld(

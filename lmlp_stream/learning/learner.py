@@ -19,12 +19,10 @@ from lmlp_stream.learning.bisection import guilty
 from lmlp_stream.learning.columns import read_text_column, text_column
 from lmlp_stream.learning.conformal import Conformal, held_out_intervals
 from lmlp_stream.learning.evaluation import (
-    ERROR_ROW,
     MIN_HELD_OUT,
     Errors,
     EvaluationReport,
     HeldError,
-    Window,
     calibration,
     error_rows,
     joined,
@@ -38,6 +36,8 @@ from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.learning.selection import draw, step_generator
 from lmlp_stream.learning.tick import Arrival, TickReport
 from lmlp_stream.learning.trainer import StepReport, Trainer
+from lmlp_stream.learning.verdict import Held, Ruling, Trend
+from lmlp_stream.learning.window import Window, element_rows
 from lmlp_stream.potential.ensemble import Ensemble
 
 PREDICTED_TOGETHER = 16
@@ -63,6 +63,7 @@ class Learner:
         self._quarantine = Quarantine(config.quarantine)
         self._window = Window(config.evaluation.window)
         self._conformal = Conformal()
+        self._trend = Trend()
         self._announced: dict[str, HeldError] = {}
         self._credit = 0.0
         self.labels_learned = 0
@@ -87,6 +88,11 @@ class Learner:
     def prequential(self) -> Errors:
         """Errors of the newest arrivals before they were learned."""
         return summary(self._window.rows)
+
+    @property
+    def ruling(self) -> Ruling:
+        """Whether it improves, has converged, drifts or forgets, and why one may say so."""
+        return self._trend.ruling
 
     @property
     def n_held_out(self) -> int:
@@ -146,14 +152,12 @@ class Learner:
     def assess(self) -> EvaluationReport:
         """Everything that is known about the potential now; changes nothing."""
         held_out = [structure for structure in self._memory.hold_out if self._covers(structure)]
-        found = list(self._residuals(held_out))
+        found, kept = list(self._residuals(held_out)), Window(len(held_out))
         intervals = held_out_intervals(found, self._conformal.steady)
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
+        kept.append(rows, element_rows(found, np.ones(len(rows), dtype=np.bool_)), held_out)
         newest = calibration(self._window.rows)
-        held = {
-            structure.id: HeldError(float(row["force_squared"]), int(row["n_forces"]))
-            for structure, row in zip(held_out, rows, strict=True)
-        }
+        held = {structure.id: HeldError.of(row) for structure, row in zip(held_out, rows, strict=True)}
         reasons = withheld(
             self._config.evaluation,
             labels_learned=self.labels_learned,
@@ -165,8 +169,9 @@ class Learner:
             labels_learned=self.labels_learned,
             n_steps=self.n_steps,
             prequential=self.prequential,
-            domains=self._window.by_domain(),
+            newest=self._window.parts(),
             retention=summary(rows),
+            kept=kept.parts(),
             calibration=replace(
                 calibration(rows if len(rows) >= MIN_HELD_OUT else self._window.rows),
                 energy_coverage_90=newest.energy_coverage_90,
@@ -175,6 +180,17 @@ class Learner:
             intervals=intervals,
             held=held,
             reasons=reasons,
+        )
+
+    def note_assessed(self, report: EvaluationReport) -> None:
+        """Measure later examinations of the hold-out against this one too, for the verdict."""
+        arriving = set(self._window.domains)
+        self._trend.examine(
+            [
+                Held(item.id, item.group or item.id, item.domain not in arriving, report.held[item.id].force_rmse)
+                for item in self._memory.hold_out
+                if item.id in report.held and report.held[item.id].n_forces
+            ]
         )
 
     def note_announced(self, report: EvaluationReport) -> None:
@@ -187,11 +203,11 @@ class Learner:
         return {
             "counters": np.array([self.labels_learned, self.n_steps], dtype=np.int64),
             "credit": np.array([self._credit]),
-            "window.rows": self._window.rows.view(np.float64).reshape(-1, len(ERROR_ROW.names or ())),
-            "window.domains": text_column(self._window.domains),
             "announced.ids": text_column(list(announced)),
             "announced.force_squared": np.array([error.force_squared for error in announced.values()], np.float64),
             "announced.n_forces": np.array([error.n_forces for error in announced.values()], np.int64),
+            **{f"window.{name}": array for name, array in self._window.state_dict().items()},
+            **{f"trend.{name}": array for name, array in self._trend.state_dict().items()},
             **{f"conformal.{name}": array for name, array in self._conformal.state_dict().items()},
             **{f"quarantine.{name}": array for name, array in self._quarantine.state_dict().items()},
             **{f"memory.{name}": array for name, array in self._memory.state_dict().items()},
@@ -204,13 +220,13 @@ class Learner:
         learner = cls(config)
         learner.labels_learned, learner.n_steps = (int(count) for count in state["counters"])
         learner._credit = float(state["credit"][0])
-        rows = np.ascontiguousarray(state["window.rows"], dtype=np.float64).copy()
-        learner._window.append(rows.view(ERROR_ROW).reshape(-1), read_text_column(state["window.domains"]))
         announced = zip(state["announced.force_squared"], state["announced.n_forces"], strict=True)
         learner._announced = {
             id_: HeldError(float(squared), int(n_forces))
             for id_, (squared, n_forces) in zip(read_text_column(state["announced.ids"]), announced, strict=True)
         }
+        learner._window.load_state_dict(_of("window.", state))
+        learner._trend.load_state_dict(_of("trend.", state))
         learner._conformal.load_state_dict(_of("conformal.", state))
         learner._memory.load_state_dict(_of("memory.", state))
         learner._quarantine.load_state_dict(_of("quarantine.", state))
@@ -223,16 +239,25 @@ class Learner:
         found = list(self._residuals(covered))
         rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
         waiting = self._quarantine.arrived(covered, evidence(found, covered))
-        self._window_in(covered, rows, waiting)
+        self._window_in(covered, found, rows, waiting)
         errors = {structure.id: row for structure, row in zip(covered, rows, strict=True)}
         return tuple(
             Arrival(s.id, s.domain, s.source, self._memory.is_held_out(s), s.id in waiting, errors.get(s.id))
             for s in new
         )
 
-    def _window_in(self, structures: Sequence[LabelledStructure], rows: np.ndarray, but: Container[str]) -> None:
-        chosen = [place for place, structure in enumerate(structures) if structure.id not in but]
-        self._window.append(rows[chosen], [structures[place].domain for place in chosen])
+    def _window_in(
+        self,
+        structures: Sequence[LabelledStructure],
+        found: Sequence[Residuals],
+        rows: np.ndarray,
+        but: Container[str],
+    ) -> None:
+        """Examined structures enter the window and the trend, but those whose id is named."""
+        chosen = np.array([structure.id not in but for structure in structures], dtype=np.bool_)
+        some = [structure for structure, is_chosen in zip(structures, chosen, strict=True) if is_chosen]
+        self._window.append(rows[chosen], element_rows(found, chosen), some)
+        self._trend.follow([HeldError.of(row).force_rmse for row in rows[chosen] if row["n_forces"]])
 
     def _judge(self) -> Judgement:
         """Examine again what has waited long enough; what comes out for the first time enters the window late."""
@@ -242,7 +267,7 @@ class Learner:
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
         judgement = self._quarantine.judge(due, evidence(found, due))
         first = {waited.structure.id for waited in judgement.released if not waited.learned}
-        self._window_in(due, rows, {structure.id for structure in due} - first)
+        self._window_in(due, found, rows, {structure.id for structure in due} - first)
         for condemned in judgement.condemned:
             self._memory.condemn(condemned.structure)
         self._memory.forget_unkept(due)

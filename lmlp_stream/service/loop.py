@@ -71,6 +71,8 @@ class Balance:
         snapshot_id: The newest announced snapshot of its life; empty: none.
         checkpoint: Folder of the last checkpoint.
         state_sha256: Hash of the state in it.
+        verdict: Whether it improves, has converged, drifts or forgets.
+        evidence: Why one may say so.
     """
 
     n_learned: int
@@ -87,6 +89,8 @@ class Balance:
     snapshot_id: str
     checkpoint: str
     state_sha256: str
+    verdict: str
+    evidence: str
 
 
 def serve(
@@ -256,6 +260,8 @@ class _Conductor:
             "n_refused": n_refused,
             "labels_learned": self._learner.labels_learned,
             **report.named(),
+            "verdict": str(self._learner.ruling.verdict),
+            "evidence": self._learner.ruling.evidence,
         }
         line["lag"] = self._look()
         for outcome in ("learned", "held_out", "unlearned", "duplicates", "condemned"):
@@ -310,6 +316,7 @@ class _Conductor:
         self._n_requests = requests.end - requests.begin
         metrics.broker(up=True)
         metrics.prequential(**figures(learner.prequential))
+        metrics.verdict(learner.ruling.verdict)
         metrics.state(
             labels_learned=learner.labels_learned,
             elements=len(learner.elements),
@@ -350,6 +357,7 @@ class _Conductor:
             "service.positions": np.array([positions[p] for p in sorted(positions)], dtype=np.int64),
             "service.ticks": np.array(self._n_ticks, dtype=np.int64),
         }
+        ruling = self._learner.ruling
         header = {
             "name": self._config.name,
             "labels_learned": self._learner.labels_learned,
@@ -364,6 +372,8 @@ class _Conductor:
             "dead_letters_offset": self._refusals.position if replayed else self._refusals.start,
             **self._teller.header(),
             "config": self._config.model_dump(mode="json"),
+            "verdict": str(ruling.verdict),
+            "evidence": ruling.evidence,
             "code_version": version("lmlp-stream"),
             "created_at": time.time(),
         }
@@ -406,6 +416,8 @@ class _Conductor:
             snapshot_id=self._teller.snapshot_id,
             checkpoint=str(self._saved or ""),
             state_sha256=digest,
+            verdict=str(self._learner.ruling.verdict),
+            evidence=self._learner.ruling.evidence,
         )
 
 

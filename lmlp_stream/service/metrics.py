@@ -1,20 +1,22 @@
-"""Every Prometheus name of a learner, in one place; nothing else imports prometheus_client.
+"""Every Prometheus name of a learner, here and in `part_gauges`; nothing else imports prometheus_client.
 
 The conductor maps reports to these calls with plain numbers. Units stand in the names: eV, Å, seconds. Counters
 start at 0 for every label value; errors start at NaN, for an error of 0 would claim perfection. Timestamps are
-exported, never ages. No label is open-ended: domains are capped, and ids, snapshots, paths and texts never appear.
+exported, never ages. No label is open-ended: domains and sources are capped, and ids, snapshots, paths and texts
+never appear.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from math import nan
 from time import time
 
-import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary, generate_latest
 from prometheus_client.exposition import start_http_server
 
 from lmlp_stream.errors import ConfigError
-from lmlp_stream.learning.evaluation import Withheld
+from lmlp_stream.learning.evaluation import Parts, Withheld
+from lmlp_stream.learning.verdict import Verdict
+from lmlp_stream.service.part_gauges import PartGauges
 from lmlp_stream.wire.rejection import Reason
 
 OUTCOMES = ("learned", "held_out", "duplicate", "refused")
@@ -22,11 +24,6 @@ OUTCOMES = ("learned", "held_out", "duplicate", "refused")
 
 WITHHOLDING_REASONS = (*Withheld, "store")
 """Why a due snapshot is not announced: the learner withholds it, or the store cannot be written."""
-
-MAX_DOMAINS = 20
-"""Domains with series of their own; the worst of the rest is reported as `other`."""
-
-MAX_DOMAIN_CHARACTERS = 64
 
 _STEP_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _CHECKPOINT_BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -61,7 +58,8 @@ class Metrics:
         self._energy_loss, self._force_loss = loss.labels("energy"), loss.labels("force")
         self._prequential = self._errors("prequential", "on arrivals before learning")
         self._retention = self._errors("retention", "on the hold-out of what came earlier")
-        self._domains = _Domains(self._registry)
+        self._parts = {kind: PartGauges(self._registry, kind) for kind in ("prequential", "retention")}
+        self._verdict = self._gauges("lmlp_verdict", "1 for the verdict that holds, else 0", "verdict", Verdict, 0.0)
         self._energy_disagreement = self._gauge(
             "lmlp_disagreement_energy_ev_per_atom", "Root mean square standard deviation of the members' energies"
         )
@@ -155,13 +153,18 @@ class Metrics:
         """Set the errors on the hold-out, eV/atom and eV/Å."""
         _set(self._retention, energy_rmse, energy_mae, force_rmse, force_mae)
 
-    def domains(self, errors: Mapping[str, tuple[float, float]]) -> None:
-        """Set the prequential errors of every domain in the window: energy RMSE in eV/atom, force RMSE in eV/Å.
+    def parts(self, kind: str, parts: Parts) -> None:
+        """Set the errors of the kind `prequential` or `retention` by domain, source and element, eV/atom and eV/Å.
 
-        The first `MAX_DOMAINS` domains ever seen keep series of their own; of the rest the largest error is
-        reported as `other`. A domain that left the window loses its series.
+        The first `MAX_NAMES` domains and sources ever seen keep series of their own; of the rest the largest error is
+        reported as `other`. What left the window loses its series.
         """
-        self._domains.set(errors)
+        self._parts[kind].set(parts)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Set which verdict holds now."""
+        for name, gauge in self._verdict.items():
+            gauge.set(float(name == verdict))
 
     def disagreement(self, *, energy: float, force: float) -> None:
         """Set the root mean square standard deviation of the members, eV/atom and eV/Å."""
@@ -252,11 +255,11 @@ class Metrics:
         gauge.set(value)
         return gauge
 
-    def _gauges(self, name: str, text: str, label: str, values: Iterable[str]) -> dict[str, Gauge]:
+    def _gauges(self, name: str, text: str, label: str, values: Iterable[str], start: float = nan) -> dict[str, Gauge]:
         gauge = Gauge(name, text, [label], registry=self._registry)
         children = {value: gauge.labels(value) for value in values}
         for child in children.values():
-            child.set(nan)
+            child.set(start)
         return children
 
     def _errors(self, kind: str, where: str) -> tuple[Gauge, ...]:
@@ -271,45 +274,3 @@ class Metrics:
 def _set(gauges: tuple[Gauge, ...], *values: float) -> None:
     for gauge, value in zip(gauges, values, strict=True):
         gauge.set(value)
-
-
-class _Domains:
-    """Prequential errors by domain, with a bounded number of series."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._named: set[str] = set()
-        self._shown: set[str] = set()
-        self._energy = Gauge(
-            "lmlp_domain_prequential_energy_rmse_ev_per_atom",
-            "Root mean square energy error on arrivals of one domain before learning",
-            ["domain"],
-            registry=registry,
-        )
-        self._force = Gauge(
-            "lmlp_domain_prequential_force_rmse_ev_per_angstrom",
-            "Root mean square force error on arrivals of one domain before learning",
-            ["domain"],
-            registry=registry,
-        )
-
-    def set(self, errors: Mapping[str, tuple[float, float]]) -> None:
-        worst: dict[str, tuple[float, float]] = {}
-        for domain, (energy, force) in errors.items():
-            label = self._label(domain)
-            before = worst.get(label, (nan, nan))
-            worst[label] = (float(np.fmax(before[0], energy)), float(np.fmax(before[1], force)))
-        for label in self._shown - worst.keys():
-            self._energy.remove(label)
-            self._force.remove(label)
-        for label, (energy, force) in worst.items():
-            self._energy.labels(label).set(energy)
-            self._force.labels(label).set(force)
-        self._shown = set(worst)
-
-    def _label(self, domain: str) -> str:
-        label = domain[:MAX_DOMAIN_CHARACTERS] or "unnamed"
-        if label not in self._named:
-            if len(self._named) >= MAX_DOMAINS:
-                return "other"
-            self._named.add(label)
-        return label

@@ -69,7 +69,11 @@ class Teller:
         """
         report = learner.assess()
         self._metrics.retention(**figures(report.retention))
-        self._metrics.domains({name: (e.energy_rmse, e.force_rmse) for name, e in report.domains.items()})
+        learner.note_assessed(report)
+        ruling = learner.ruling
+        self._metrics.verdict(ruling.verdict)
+        self._metrics.parts("prequential", report.newest)
+        self._metrics.parts("retention", report.kept)
         self._metrics.coverage(
             energy=report.calibration.energy_coverage_90,
             forces=report.calibration.force_coverage_90,
@@ -84,7 +88,9 @@ class Teller:
             "reasons": [str(reason) for reason in report.reasons],
             "errors": report.errors.named(),
             "calibration": {**report.calibration.named(), **report.intervals.named()},
-            "domains": {name: errors.named() for name, errors in report.domains.items()},
+            "domains": {name: errors.named() for name, errors in report.newest.domains.items()},
+            "verdict": str(ruling.verdict),
+            "evidence": ruling.evidence,
         }
         if report.admissible:
             learner.note_announced(report)

@@ -23,7 +23,7 @@ def requests(
     rules: Annotated[
         str,
         typer.Option(help="forces: largest half width of a component; atom: of a force; excess: the published rule."),
-    ] = "atom",
+    ] = "forces",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     config: Annotated[Path | None, typer.Option(metavar="CONFIG", help="TOML file; default: every default.")] = None,
     settings: Settings = None,

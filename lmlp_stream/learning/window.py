@@ -30,10 +30,10 @@ def element_rows(found: Iterable[Residuals], chosen: Bool[np.ndarray, "structure
         rows.append(_element_rows(some))
         rows[-1]["place"] += first
         first += len(some.energy)
-    joined_rows = np.concatenate(rows)
-    places = joined_rows["place"].astype(np.int64)
-    joined_rows["place"] = (np.cumsum(chosen) - 1)[places]
-    return joined_rows[chosen[places]]
+    every = np.concatenate(rows)
+    places = every["place"].astype(np.int64)
+    every["place"] = (np.cumsum(chosen) - 1)[places]
+    return np.compress(chosen[places], every)
 
 
 class Window:

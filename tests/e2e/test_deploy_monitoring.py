@@ -19,6 +19,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from lmlp_stream.config import Config
+from lmlp_stream.learning.evaluation import Errors, Parts
+from lmlp_stream.learning.verdict import Verdict
 from lmlp_stream.service.metrics import WITHHOLDING_REASONS, Metrics
 from lmlp_stream.wire.rejection import Reason
 
@@ -58,10 +60,13 @@ def busy_learner() -> Metrics:
     metrics.broker(True)
     metrics.prequential(energy_rmse=0.006, energy_mae=0.004, force_rmse=0.21, force_mae=0.12)
     metrics.retention(energy_rmse=0.004, energy_mae=0.003, force_rmse=0.15, force_mae=0.09)
-    metrics.domains({"3BPA": (0.004, 0.2), "SN2": (0.008, 0.3)})
+    good, bad = Errors(90, energy_rmse=0.004, force_rmse=0.2), Errors(10, energy_rmse=0.008, force_rmse=0.3)
+    for kind in ("prequential", "retention"):
+        metrics.parts(kind, Parts({"3BPA": good, "SN2": bad}, {"cp2k": good, "orca": bad}, {1: good, 9: bad}))
+    metrics.verdict(Verdict.IMPROVING)
     metrics.disagreement(energy=0.002, force=0.08)
     metrics.coverage(energy=0.91, forces=0.87, raw_energy=0.5, raw_forces=0.6)
-    metrics.state(labels_learned=640, elements=7, reservoir=600, holdout=40)
+    metrics.state(labels_learned=640, elements=7, reservoir=600, holdout=40, quarantine=3)
     return metrics
 
 

@@ -70,6 +70,11 @@ def test_records_are_counted_by_what_became_of_them(exposed: dict[str, list[Any]
         "lmlp_prequential_force_rmse_ev_per_angstrom",
         "lmlp_retention_force_rmse_ev_per_angstrom",
         "lmlp_domain_prequential_force_rmse_ev_per_angstrom",
+        "lmlp_source_prequential_energy_rmse_ev_per_atom",
+        "lmlp_element_prequential_force_rmse_ev_per_angstrom",
+        "lmlp_domain_retention_energy_rmse_ev_per_atom",
+        "lmlp_source_retention_force_rmse_ev_per_angstrom",
+        "lmlp_element_retention_force_rmse_ev_per_angstrom",
         "lmlp_disagreement_force_ev_per_angstrom",
         "lmlp_coverage_90_ratio",
         "lmlp_raw_coverage_90_ratio",
@@ -77,6 +82,10 @@ def test_records_are_counted_by_what_became_of_them(exposed: dict[str, list[Any]
 )
 def test_a_figure_is_fed(exposed: dict[str, list[Any]], name: str) -> None:
     assert all(math.isfinite(sample.value) and sample.value > 0 for sample in exposed[name])
+
+
+def test_one_verdict_holds(exposed: dict[str, list[Any]]) -> None:
+    assert [s.labels["verdict"] for s in exposed["lmlp_verdict"] if s.value] == ["early"]
 
 
 def test_nothing_waits_at_the_end_of_the_log(exposed: dict[str, list[Any]]) -> None:

@@ -13,7 +13,7 @@ from lmlp_stream.learning.evaluation import (
     Errors,
     EvaluationReport,
     HeldError,
-    Window,
+    Parts,
     Withheld,
     calibration,
     error_rows,
@@ -116,14 +116,6 @@ def test_without_intervals_no_coverage_is_claimed():
     assert "raw_coverage_90_energy" in found
 
 
-def test_the_window_keeps_the_newest():
-    window = Window(3)
-    window.append(rows(1.0, 2.0), ["a", "a"])
-    window.append(rows(3.0, 4.0), ["b", "a"])
-    np.testing.assert_array_equal(window.rows["force_squared"], [2, 3, 4])
-    assert {name: errors.n_structures for name, errors in window.by_domain().items()} == {"a": 2, "b": 1}
-
-
 def reasons(held, announced, *, labels=100, finite=True):
     config = EvaluationConfig(min_labels=10, max_regression=1.5)
     return withheld(config, labels_learned=labels, finite=finite, held=held, announced=announced)
@@ -152,8 +144,9 @@ def test_a_snapshot_reports_the_hold_out_once_it_is_large_enough(n_held_out, exp
         labels_learned=1,
         n_steps=1,
         prequential=Errors(200, force_rmse=0.1),
-        domains={},
+        newest=Parts(),
         retention=Errors(n_held_out, force_rmse=0.2),
+        kept=Parts(),
         calibration=Calibration(),
         intervals=Intervals(),
         held={},

@@ -9,7 +9,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lmlp_stream.errors import ConfigError
-from lmlp_stream.service.metrics import MAX_DOMAINS, OUTCOMES, WITHHOLDING_REASONS, Metrics
+from lmlp_stream.learning.evaluation import Errors, Parts
+from lmlp_stream.learning.verdict import Verdict
+from lmlp_stream.service.metrics import OUTCOMES, WITHHOLDING_REASONS, Metrics
+from lmlp_stream.service.part_gauges import MAX_NAME_CHARACTERS, MAX_NAMES
 from lmlp_stream.wire.rejection import Reason
 
 
@@ -126,25 +129,60 @@ def test_a_resumed_learner_keeps_its_timestamps_and_counts_nothing(metrics: Metr
     assert value(metrics, "lmlp_checkpoint_seconds_count") == 0
 
 
-def test_however_many_domains_arrive_the_series_stay_few_and_the_worst_is_seen(metrics: Metrics) -> None:
+def errors_of(*places: int) -> dict[str, Errors]:
+    """Names with errors that grow with their place."""
+    return {f"name-{place}": Errors(1, energy_rmse=place / 1000, force_rmse=place / 100) for place in places}
+
+
+def by_label(metrics: Metrics, name: str) -> dict[str, float]:
+    return {labels[0]: number for (found, labels), number in series(metrics).items() if found == name}
+
+
+@pytest.mark.parametrize("kind", ["prequential", "retention"])
+@pytest.mark.parametrize("label", ["domain", "source"])
+def test_however_many_names_arrive_the_series_stay_few_and_the_worst_is_seen(
+    metrics: Metrics, kind: str, label: str
+) -> None:
+    force, energy = (
+        f"lmlp_{label}_{kind}_{figure}" for figure in ("force_rmse_ev_per_angstrom", "energy_rmse_ev_per_atom")
+    )
     for first in range(0, 200, 50):
-        metrics.domains({f"domain-{index}": (index / 1000, index / 100) for index in range(first, first + 50)})
-    force = {
-        labels[0]: number
-        for (name, labels), number in series(metrics).items()
-        if name == "lmlp_domain_prequential_force_rmse_ev_per_angstrom"
-    }
-    assert force == {"other": 1.99}
-    metrics.domains({f"domain-{index}": (index / 1000, index / 100) for index in range(MAX_DOMAINS + 5)})
-    assert value(metrics, "lmlp_domain_prequential_force_rmse_ev_per_angstrom", "domain-3") == 0.03
-    assert value(metrics, "lmlp_domain_prequential_energy_rmse_ev_per_atom", "other") == 0.024
+        metrics.parts(kind, Parts(**{f"{label}s": errors_of(*range(first, first + 50))}))
+    assert by_label(metrics, force) == {"other": 1.99}
+    metrics.parts(kind, Parts(**{f"{label}s": errors_of(*range(MAX_NAMES + 5))}))
+    assert len(by_label(metrics, force)) == MAX_NAMES + 1
+    assert value(metrics, force, "name-3") == 0.03
+    assert value(metrics, energy, "other") == 0.024
 
 
-def test_a_domain_without_an_error_does_not_hide_the_worst(metrics: Metrics) -> None:
-    metrics.domains({f"domain-{index}": (0.0, 0.0) for index in range(MAX_DOMAINS)})
-    metrics.domains({"a": (math.nan, 0.1), "b": (0.002, math.nan), "c": (math.nan, 0.3)})
+def test_a_name_without_an_error_does_not_hide_the_worst(metrics: Metrics) -> None:
+    metrics.parts("prequential", Parts(errors_of(*range(MAX_NAMES))))
+    rest = {"a": Errors(1, force_rmse=0.1), "b": Errors(1, energy_rmse=0.002), "c": Errors(1, force_rmse=0.3)}
+    metrics.parts("prequential", Parts(rest))
     assert value(metrics, "lmlp_domain_prequential_energy_rmse_ev_per_atom", "other") == 0.002
     assert value(metrics, "lmlp_domain_prequential_force_rmse_ev_per_angstrom", "other") == 0.3
+
+
+def test_what_left_the_window_loses_its_series(metrics: Metrics) -> None:
+    metrics.parts(
+        "prequential", Parts(errors_of(1, 2), {}, {1: Errors(1, force_rmse=0.1), 9: Errors(1, force_rmse=0.2)})
+    )
+    metrics.parts("prequential", Parts(errors_of(2), {}, {9: Errors(1, force_rmse=0.3)}))
+    assert by_label(metrics, "lmlp_domain_prequential_force_rmse_ev_per_angstrom") == {"name-2": 0.02}
+    assert by_label(metrics, "lmlp_element_prequential_force_rmse_ev_per_angstrom") == {"F": 0.3}
+
+
+def test_a_name_from_outside_is_short_and_never_empty(metrics: Metrics) -> None:
+    metrics.parts("retention", Parts({"x" * 1000: Errors(1, force_rmse=0.1), "": Errors(1, force_rmse=0.2)}))
+    found = by_label(metrics, "lmlp_domain_retention_force_rmse_ev_per_angstrom")
+    assert found == {"x" * MAX_NAME_CHARACTERS: 0.1, "unnamed": 0.2}
+
+
+def test_one_verdict_holds_at_a_time(metrics: Metrics) -> None:
+    assert by_label(metrics, "lmlp_verdict") == dict.fromkeys(Verdict, 0.0)
+    for verdict in Verdict:
+        metrics.verdict(verdict)
+        assert by_label(metrics, "lmlp_verdict") == {other: float(other == verdict) for other in Verdict}
 
 
 def test_two_learners_in_one_process_share_no_figure(metrics: Metrics) -> None:

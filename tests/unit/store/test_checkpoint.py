@@ -10,6 +10,7 @@ import pytest
 
 from lmlp_stream.config import Config, StoreConfig
 from lmlp_stream.errors import ConfigError, DamagedStoreError, UsageError
+from lmlp_stream.store import checkpoint
 from lmlp_stream.store.checkpoint import Checkpoints, checkpoints_folder, describe, state_sha256
 
 HEADER = {
@@ -100,6 +101,16 @@ def test_a_position_edited_by_hand_is_damage(tmp_path: Path) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), "journal_position": 4}))
     with pytest.raises(DamagedStoreError, match=r"every checkpoint in .* is damaged"):
         checkpoints.restore()
+
+
+def test_a_checkpoint_of_another_version_says_which_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(checkpoint, "FORMAT", "lmlp-checkpoint/1")
+        Checkpoints(tmp_path, keep=3).save(state(), HEADER)
+    with pytest.raises(DamagedStoreError, match=r"'lmlp-checkpoint/1'; this version reads lmlp-checkpoint/2"):
+        Checkpoints(tmp_path, keep=3).restore()
 
 
 def test_a_learner_with_only_damaged_checkpoints_does_not_begin_anew(tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ def batch_of(trainer: Trainer, *structures):
 def trained(averaged_steps: int, n_steps: int) -> tuple[Trainer, list[dict[str, torch.Tensor]]]:
     """A trainer and the weights of oxygen after each of its steps."""
     trainer = Trainer(config_of(averaged_steps))
-    batch = batch_of(trainer, *(labelled(index, WATER) for index in range(3)))
+    waters = [labelled(index, WATER) for index in range(3)]
+    trainer.ensemble.baseline.fit(waters)
+    batch = batch_of(trainer, *waters)
     trainer.add_elements(batch)
     weights = []
     for _ in range(n_steps):
@@ -53,6 +55,7 @@ def test_the_average_is_exponential_over_the_configured_span():
 
 def test_elements_that_are_absent_keep_weights_and_averages():
     trainer, _ = trained(100, 20)
+    trainer.ensemble.baseline.fit([labelled(0, METHANE)])
     both = batch_of(trainer, labelled(0, METHANE))
     trainer.add_elements(both)
     before = {name: tensor.clone() for name, tensor in trainer.ensemble.parameters[8].items()}

@@ -20,8 +20,9 @@ class Baseline:
     """Energy of one atom of each element, fitted once for each new direction in the space of compositions.
 
     A composition that comes first brings the part of it that is at right angles to all earlier ones. The atomic
-    energies move along that part alone, until they sum to the mean energy of the structures that bring it. So the sum
-    for every earlier composition stays what it was, and networks never see their task shift.
+    energies move along that part alone, until they sum to the median energy of the structures that bring it: a label in
+    another unit among them moves nothing. So the sum for every earlier composition stays what it was, and networks
+    never see their task shift.
     """
 
     def __init__(self, atomic_energies: Mapping[int, float]) -> None:
@@ -44,7 +45,7 @@ class Baseline:
             new = self._new_part(composition)
             if not new.any():
                 continue
-            residual = float(np.mean(values)) - float(composition @ self._energies)
+            residual = float(np.median(values)) - float(composition @ self._energies)
             self._energies = self._energies + new * (residual / float(new @ new))
             self._directions = np.vstack([self._directions, new / np.linalg.norm(new)])
 

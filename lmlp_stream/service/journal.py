@@ -14,7 +14,7 @@ from lmlp_stream.broker.log import Log, Message, Partition, check_position
 from lmlp_stream.errors import BrokerError, FencedError
 from lmlp_stream.wire.journal import Claim, Entry, Range, Tell, Tick, decode_entry, encode_entry
 
-READ_BACK_TIMEOUT_S = 60.0
+READ_BACK_TIMEOUT_S = 120.0
 POLL_S = 0.5
 
 

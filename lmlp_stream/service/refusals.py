@@ -14,7 +14,7 @@ from lmlp_stream.wire.record import encode
 from lmlp_stream.wire.rejection import Rejection
 
 LEARNER_HEADER = "lmlp.learner"
-READ_TIMEOUT_S = 60.0
+READ_TIMEOUT_S = 120.0
 
 
 class Refusals:

@@ -47,10 +47,10 @@ def test_an_element_that_was_not_given_is_fitted_beside_those_that_were() -> Non
     assert energy_of(baseline, [1]) == -13.6
 
 
-def test_a_new_composition_gets_its_mean_energy() -> None:
+def test_a_new_composition_gets_its_median_energy_whatever_unit_one_label_has() -> None:
     baseline = Baseline({})
-    baseline.fit([structure(WATER, -10.0), structure(WATER, -12.0)])
-    assert energy_of(baseline, WATER) == pytest.approx(-11)
+    baseline.fit([structure(WATER, -2000.0), structure(WATER, -2002.0), structure(WATER, -2001.0 / 27.2)])
+    assert energy_of(baseline, WATER) == pytest.approx(-2000)
 
 
 def test_a_composition_is_learned_once() -> None:

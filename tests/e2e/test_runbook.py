@@ -115,7 +115,17 @@ def test_every_block_is_executed_or_says_that_it_is_not() -> None:
 
 
 def test_the_runbook_has_an_answer_to_each_need() -> None:
-    needs = ["Start", "Watch", "Stop", "Restore", "Roll back", "Broker lost", "Disk full", "Sign snapshots"]
+    needs = [
+        "Start",
+        "Watch",
+        "Stop",
+        "Restore",
+        "Roll back",
+        "Broker lost",
+        "Disk full",
+        "Labels refused",
+        "Sign snapshots",
+    ]
     assert list(sections()) == needs
 
 

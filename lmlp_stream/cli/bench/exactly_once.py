@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,19 @@ def recovery(n_remembered: int, threads: int, advance: Callable[[], None]) -> di
         config = _config(Path(folder), threads)
         set_threads(config)
         structures = _molecules(n_remembered + config.learning.records_per_tick)
+        _publish(config, structures)
+        learned = [replace(one, record=(0, offset)) for offset, one in enumerate(structures[:n_remembered])]
         learner = Learner(config)
         n_records = config.learning.records_per_tick
-        for some in (structures[:n_records], structures[n_records:n_remembered]):
+        for some in (learned[:n_records], learned[n_records:]):
             learner.process_tick(some, observe=lambda _: advance())
-        _publish(config, structures[n_remembered:])
-        header = {"config": config.model_dump(mode="json"), "labels_learned": learner.labels_learned}
+        header = {
+            "config": config.model_dump(mode="json"),
+            "labels_learned": learner.labels_learned,
+            "positions": {"0": n_remembered},
+        }
         Checkpoints(checkpoints_folder(config), config.store.keep_checkpoints).save(
-            {**learner.state_dict(), "service.positions": np.zeros(1, dtype=np.int64)}, header
+            {**learner.state_dict(), "service.positions": np.array([n_remembered], dtype=np.int64)}, header
         )
         path = Path(folder) / "lmlp.toml"
         path.write_text(config_toml(config), encoding="utf-8")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -88,7 +89,7 @@ def _absurd(random: Random, seed: bytes, *, resign: bool) -> bytes:
 
 def _replace(random: Random, tree: Tree) -> None:
     branch, key = _place(random, tree)
-    branch[key] = random.choice(ABSURD)
+    branch[key] = deepcopy(random.choice(ABSURD))
 
 
 def _nudge(random: Random, tree: Tree) -> None:
@@ -96,7 +97,7 @@ def _nudge(random: Random, tree: Tree) -> None:
     branch, key = _place(random, tree)
     match branch[key]:
         case bool() | None:
-            branch[key] = random.choice(ABSURD)
+            branch[key] = deepcopy(random.choice(ABSURD))
         case int(number):
             branch[key] = max(-(2**63), min(2**64 - 1, number + random.choice((-1, 1, 2**8, 2**32, -(2**32)))))
         case float(number):
@@ -117,7 +118,7 @@ def _drop(random: Random, tree: Tree) -> None:
 
 
 def _add(random: Random, tree: Tree) -> None:
-    tree[random.choice(("x", "energy", "stress", "missing_bytes", "\x00", ""))] = random.choice(ABSURD)
+    tree[random.choice(("x", "energy", "stress", "missing_bytes", "\x00", ""))] = deepcopy(random.choice(ABSURD))
 
 
 def _deepen(random: Random, tree: Tree) -> None:

@@ -75,7 +75,7 @@ class Outcome:
 
     Attributes:
         n_labels: Labels fed.
-        n_read: Records the learner's balance names: learned, held out, duplicates and refused.
+        n_read: Records the learner's balance names: learned, held out, duplicates, refused and let in but not learned.
         fed_per_s: Labels per second while they were fed.
         read_per_s: Labels per second that the learner sustained.
         burst: Ratio of the two.
@@ -136,7 +136,8 @@ def press(n_labels: int, folder: Path, seed: int = 0, remembered_ids: int = 200_
             learner.kill()
             print(said.read_text(), file=sys.stderr)
             raise
-    n_read = sum(balance[name] for name in ("n_learned", "n_held_out", "n_duplicates", "n_refused"))
+    places = ("n_learned", "n_held_out", "n_duplicates", "n_refused", "n_unlearned")
+    n_read = sum(balance[name] for name in places)
     return _outcome(n_labels, n_read - 1, n_labels / fed.seconds, samples, int(warm * n_labels))
 
 

@@ -75,5 +75,10 @@ def from_columns(columns: Mapping[str, np.ndarray]) -> list[LabelledStructure]:
     return structures
 
 
+def in_room(state: Mapping[str, np.ndarray], room: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `room`, by the rest of their names."""
+    return {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}
+
+
 def _joined(arrays: list[np.ndarray], row_shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate([np.zeros((0, *row_shape), dtype=dtype), *arrays]).astype(dtype, copy=False)

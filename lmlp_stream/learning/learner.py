@@ -16,7 +16,7 @@ from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import Config
 from lmlp_stream.errors import DivergedError
 from lmlp_stream.learning.bisection import guilty
-from lmlp_stream.learning.columns import read_text_column, text_column
+from lmlp_stream.learning.columns import in_room, read_text_column, text_column
 from lmlp_stream.learning.conformal import Conformal, held_out_intervals
 from lmlp_stream.learning.evaluation import (
     MIN_HELD_OUT,
@@ -225,11 +225,11 @@ class Learner:
             id_: HeldError(float(squared), int(n_forces))
             for id_, (squared, n_forces) in zip(read_text_column(state["announced.ids"]), announced, strict=True)
         }
-        learner._window.load_state_dict(_of("window.", state))
-        learner._trend.load_state_dict(_of("trend.", state))
-        learner._conformal.load_state_dict(_of("conformal.", state))
-        learner._memory.load_state_dict(_of("memory.", state))
-        learner._quarantine.load_state_dict(_of("quarantine.", state))
+        learner._window.load_state_dict(in_room(state, "window."))
+        learner._trend.load_state_dict(in_room(state, "trend."))
+        learner._conformal.load_state_dict(in_room(state, "conformal."))
+        learner._memory.load_state_dict(in_room(state, "memory."))
+        learner._quarantine.load_state_dict(in_room(state, "quarantine."))
         learner._trainer.load_state_dict(state)
         return learner
 
@@ -353,7 +353,3 @@ class Learner:
             fresh_share=learning.fresh_share,
         )
         return [fresh[index] for index in chosen.fresh] + [reservoir[index] for index in chosen.rehearsed]
-
-
-def _of(room: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}

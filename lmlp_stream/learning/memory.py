@@ -8,7 +8,7 @@ from lmlp_stream.atoms.batch import Example
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.config import Config
-from lmlp_stream.learning.columns import from_columns, to_columns
+from lmlp_stream.learning.columns import from_columns, in_room, to_columns
 from lmlp_stream.learning.descriptor_cache import DescriptorCache
 from lmlp_stream.learning.known_ids import KnownIds
 from lmlp_stream.learning.reservoir import Reservoir, is_held_out
@@ -90,8 +90,7 @@ class Memory:
         for name, ids in self._ids().items():
             ids.load(state[f"{name}_ids"])
         for room, kept in (("reservoir.", self.reservoir), ("hold_out.", self.hold_out)):
-            columns = {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}
-            for structure in from_columns(columns):
+            for structure in from_columns(in_room(state, room)):
                 kept.offer(structure)
 
     def _is_new(self, structure: LabelledStructure) -> bool:

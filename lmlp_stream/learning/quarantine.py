@@ -14,7 +14,7 @@ import numpy as np
 
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import QuarantineConfig
-from lmlp_stream.learning.columns import from_columns, read_text_column, text_column, to_columns
+from lmlp_stream.learning.columns import from_columns, in_room, read_text_column, text_column, to_columns
 from lmlp_stream.learning.norms import MIN_KIN, Norms, is_plain, kind_of, outlies, strain
 
 LOOSE = 0.6
@@ -201,13 +201,13 @@ class Quarantine:
         """Take over what `state_dict` wrote; this quarantine must be new."""
         self._n_judged = int(state["n_judged"][0])
         marks = zip(*(state[name] for name in ("since", "judged", "learned", "plain")), strict=True)
-        for structure, (since, *flags) in zip(from_columns(_room(state, "waiting.")), marks, strict=True):
+        for structure, (since, *flags) in zip(from_columns(in_room(state, "waiting.")), marks, strict=True):
             self._waiting[structure.id] = Waiting(structure, int(since), *map(bool, flags))
         places = zip(*(state[f"unaudited.{name}"] for name in ("kinds", "since", "unjudged")), strict=True)
         for id_, (kind, since, unjudged) in zip(read_text_column(state["unaudited.ids"]), places, strict=True):
             self._unaudited[id_] = _Learned(int(kind), int(since), bool(unjudged))
-        self._arrivals.load_state_dict(_room(state, "arrivals."))
-        self._audits.load_state_dict(_room(state, "audits."))
+        self._arrivals.load_state_dict(in_room(state, "arrivals."))
+        self._audits.load_state_dict(in_room(state, "audits."))
 
     def _unfit(self, norms: Norms, structures: Sequence[LabelledStructure], rows: np.ndarray) -> list[bool]:
         """Which of the structures do not fit, after their evidence became part of the norms."""
@@ -241,7 +241,3 @@ def _sentence(row: np.void, energy: float, force: float, times: float) -> str:
         f"{row['torque']:.2g} eV per atom; {times:.3g} times the limit (quarantine.limit): check unit, signs, order of "
         "atoms and convergence, or redrive it"
     )
-
-
-def _room(state: Mapping[str, np.ndarray], room: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(room): array for name, array in state.items() if name.startswith(room)}

@@ -1,4 +1,4 @@
-"""How good the potential is: errors per structure, windows of them, calibration, and when a snapshot may be announced.
+"""How good the potential is: errors per structure, windows of them, calibration.
 
 Prequential errors (Dawid 1984; Gama et al. 2013, doi 10.1007/s10994-012-5320-9) are those on arrivals before they are
 learned; retention errors are those on the hold-out of what came earlier.
@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from lmlp_stream.config import EvaluationConfig
+from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.uncertainty import Intervals, Widths
 
@@ -154,6 +154,12 @@ class Parts:
     sources: Mapping[str, Errors] = field(default_factory=dict)
     elements: Mapping[int, Errors] = field(default_factory=dict)
 
+    def named(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The errors as `Errors.named` says them, by domain, source and symbol of the element."""
+        by_symbol = {SYMBOLS[z]: errors for z, errors in self.elements.items()}
+        parts = {"domains": self.domains, "sources": self.sources, "elements": by_symbol}
+        return {kind: {name: errors.named() for name, errors in part.items()} for kind, part in parts.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
@@ -254,39 +260,6 @@ def calibration(rows: np.ndarray) -> Calibration:
         raw_energy_coverage_90=_ratio(energies["energy_covered"].sum(), n_energies) if energy_std else nan,
         raw_force_coverage_90=_ratio(rows["n_forces_covered"].sum(), n_forces) if force_std else nan,
     )
-
-
-def withheld(
-    config: EvaluationConfig,
-    *,
-    labels_learned: int,
-    finite: bool,
-    held: Mapping[str, HeldError],
-    announced: Mapping[str, HeldError],
-) -> tuple[Withheld, ...]:
-    """Why a snapshot is not admissible; empty where it is.
-
-    Only structures that were also held at the announced snapshot count for a regression, so that new and harder
-    chemistry never blocks.
-
-    Args:
-        config: `min_labels` and `max_regression`.
-        labels_learned: Labels learned so far.
-        finite: Whether every weight is finite.
-        held: Force errors on the hold-out now, by id.
-        announced: Force errors on the hold-out at the last announced snapshot, by id.
-    """
-    common = [id_ for id_ in held if id_ in announced]
-    now = sum(held[id_].force_squared for id_ in common)
-    then = sum(announced[id_].force_squared for id_ in common)
-    reasons = []
-    if labels_learned < config.min_labels:
-        reasons.append(Withheld.FEW_LABELS)
-    if not finite or not np.isfinite(now):
-        reasons.append(Withheld.NOT_FINITE)
-    elif now > config.max_regression**2 * then:
-        reasons.append(Withheld.REGRESSION)
-    return tuple(reasons)
 
 
 def _inside(error: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from lmlp_stream.atoms.batch import Batch, collate, composition_of
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import Config
 from lmlp_stream.errors import DivergedError
+from lmlp_stream.learning.admission import withheld
 from lmlp_stream.learning.bisection import guilty
 from lmlp_stream.learning.columns import in_room, read_text_column, text_column
 from lmlp_stream.learning.conformal import Conformal, held_out_intervals
@@ -27,7 +28,6 @@ from lmlp_stream.learning.evaluation import (
     error_rows,
     joined,
     summary,
-    withheld,
 )
 from lmlp_stream.learning.evidence import evidence
 from lmlp_stream.learning.memory import Memory
@@ -36,7 +36,7 @@ from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.learning.selection import draw, step_generator
 from lmlp_stream.learning.tick import Arrival, TickReport
 from lmlp_stream.learning.trainer import StepReport, Trainer
-from lmlp_stream.learning.verdict import Held, Ruling, Trend
+from lmlp_stream.learning.verdict import ARRIVING, Held, Ruling, Trend
 from lmlp_stream.learning.window import Window, element_rows
 from lmlp_stream.potential.ensemble import Ensemble
 
@@ -184,7 +184,7 @@ class Learner:
 
     def note_assessed(self, report: EvaluationReport) -> None:
         """Measure later examinations of the hold-out against this one too, for the verdict."""
-        arriving = set(self._window.domains)
+        arriving = set(self._window.domains[-ARRIVING:])
         self._trend.examine(
             [
                 Held(item.id, item.group or item.id, item.domain not in arriving, report.held[item.id].force_rmse)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lmlp_stream.config import EvaluationConfig
+from lmlp_stream.learning.admission import withheld
 from lmlp_stream.learning.evaluation import (
     ERROR_ROW,
     Calibration,
@@ -18,7 +19,6 @@ from lmlp_stream.learning.evaluation import (
     calibration,
     error_rows,
     summary,
-    withheld,
 )
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Prediction

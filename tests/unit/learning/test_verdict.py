@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmlp_stream.learning.learner import Learner
-from lmlp_stream.learning.verdict import BLOCK, WINDOW, Held, Trend, Verdict
+from lmlp_stream.learning.verdict import BLOCK, LONG_WINDOW, WINDOW, Held, Trend, Verdict
 from tests.unit.learning.structures import METHANE, WATER, labelled
 from tests.unit.learning.test_learner import config_of
 
@@ -21,7 +21,7 @@ def errors(n_labels, start, end, seed=0):
 
 
 def held_out(factor, seed=0, absent=False, domain="old"):
-    """Forty structures in twenty groups, as they are predicted now."""
+    """Forty structures in twenty groups, as they are predicted now; `factor` is what they have in common."""
     noise = np.exp(np.random.default_rng(seed).normal(scale=0.05, size=40))
     return [
         Held(f"{domain}/{place}", f"{domain}/{place // 2}", absent, 0.1 * factor * float(noise[place]))
@@ -73,11 +73,77 @@ def test_one_wild_label_is_no_drift():
     assert after(quiet).ruling.verdict == Verdict.CONVERGED
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_fall_in_much_noise_is_improvement_not_convergence(seed):
+    assert after(errors(2 * LONG_WINDOW, 0.2, 0.16, seed)).ruling.verdict == Verdict.IMPROVING
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_rise_in_much_noise_is_drift_not_convergence(seed):
+    assert after(errors(2 * LONG_WINDOW, 0.2, 0.3, seed)).ruling.verdict == Verdict.DRIFTING
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_neighbours_of_one_size_whose_size_changes_all_the_time_tell_nothing(seed):
+    sizes = np.exp(np.random.default_rng(seed).normal(scale=0.6, size=2 * WINDOW // BLOCK))
+    ruling = after(np.repeat(0.1 * sizes, BLOCK)).ruling
+    assert ruling.verdict not in (Verdict.CONVERGED, Verdict.DRIFTING)
+    longer = np.exp(np.random.default_rng(seed).normal(scale=0.2, size=2 * LONG_WINDOW // BLOCK))
+    assert after(np.repeat(0.1 * longer, BLOCK)).ruling.verdict == Verdict.CONVERGED
+
+
+def course_of(factors, **changes):
+    """Examinations of absent structures by the factor that their errors have in common."""
+    return [held_out(factor, seed, absent=True, **changes) for seed, factor in enumerate(factors)]
+
+
+def verdicts_of(examinations):
+    """The verdict after each examination, where errors on new labels stay what they are."""
+    trend, verdicts = after(errors(2 * WINDOW, 0.1, 0.1)), []
+    for held in examinations:
+        trend.examine(held)
+        verdicts.append(trend.ruling.verdict)
+    return verdicts
+
+
 def test_errors_that_rise_where_no_label_arrives_are_forgetting():
-    course = [held_out(factor, seed, absent=True) for seed, factor in enumerate((1.0, 1.0, 1.0, 1.4))]
-    ruling = after(errors(2 * WINDOW, 0.1, 0.1), examinations=course).ruling
+    ruling = after(errors(2 * WINDOW, 0.1, 0.1), examinations=course_of((1.0, 1.0, 1.0, 1.4))).ruling
     assert ruling.verdict == Verdict.FORGETTING
     assert "absent domains" in ruling.evidence
+
+
+def test_a_lasting_loss_is_forgetting_until_it_is_made_good():
+    lost, made_good = [1.0] * 3 + [1.4] * 40, [1.02] * 10
+    verdicts = verdicts_of(course_of(lost + made_good))
+    assert verdicts == [Verdict.CONVERGED] * 3 + [Verdict.FORGETTING] * 40 + [Verdict.CONVERGED] * 10
+
+
+def test_small_losses_add_up_to_forgetting():
+    verdicts = verdicts_of(course_of(np.geomspace(1.0, 1.8, 60)))
+    assert verdicts[:4] == [Verdict.CONVERGED] * 4
+    assert set(verdicts[40:]) == {Verdict.FORGETTING}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_errors_on_absent_domains_that_come_and_go_are_not_forgetting(seed):
+    common = np.exp(np.random.default_rng(seed).normal(scale=0.03, size=100))
+    assert Verdict.FORGETTING not in verdicts_of(course_of(common))
+
+
+def test_a_loss_is_not_hidden_by_domains_that_came_later():
+    lost = course_of([1.0] * 3 + [1.4] * 20)
+    later = [[]] * 4 + [held_out(1.0, 50 + seed, absent=True, domain=f"later{seed % 9}") for seed in range(19)]
+    assert set(verdicts_of([old + new for old, new in zip(lost, later, strict=True)])[3:]) == {Verdict.FORGETTING}
+
+
+def test_a_loss_counts_where_single_labels_of_the_lost_domain_arrive():
+    course = [held_out(1.0, seed, absent=True) for seed in range(3)] + [held_out(1.4, 3, absent=True)]
+    course += [held_out(1.4, 10 + seed, absent=seed % 2 == 0) for seed in range(10)]
+    assert set(verdicts_of(course)[3:]) == {Verdict.FORGETTING}
+
+
+def test_what_left_the_hold_out_is_no_loss():
+    assert verdicts_of([*course_of([1.0] * 3 + [1.4] * 3), held_out(1.0, domain="new")])[-1] == Verdict.CONVERGED
 
 
 def test_errors_that_rise_where_labels_arrive_are_not_forgetting():
@@ -103,14 +169,14 @@ def test_structures_that_are_new_in_the_hold_out_are_measured_from_the_next_time
 
 
 def test_a_trend_is_of_bounded_size():
-    trend = after(errors(10 * WINDOW, 0.1, 0.1), examinations=[held_out(1.0), held_out(1.0, domain="other")])
+    trend = after(errors(3 * LONG_WINDOW, 0.1, 0.1), examinations=[held_out(1.0), held_out(1.0, domain="other")])
     state = trend.state_dict()
-    assert len(state["blocks"]) == 2 * WINDOW // BLOCK
+    assert len(state["blocks"]) == 2 * LONG_WINDOW // BLOCK
     assert len(state["past.logs"]) == 40
 
 
 def test_a_restored_trend_goes_on_bit_for_bit():
-    trend, restored = after(errors(WINDOW + 7, 0.2, 0.1), examinations=[held_out(1.0), held_out(1.1)]), Trend()
+    trend, restored = after(errors(WINDOW + 7, 0.2, 0.1), examinations=course_of((1.0, 1.0, 1.4))), Trend()
     restored.load_state_dict(trend.state_dict())
     for each in (trend, restored):
         each.follow(errors(WINDOW + 5, 0.1, 0.1))

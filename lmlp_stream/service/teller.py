@@ -88,7 +88,8 @@ class Teller:
             "reasons": [str(reason) for reason in report.reasons],
             "errors": report.errors.named(),
             "calibration": {**report.calibration.named(), **report.intervals.named()},
-            "domains": {name: errors.named() for name, errors in report.newest.domains.items()},
+            "newest": report.newest.named(),
+            "held_out": report.kept.named(),
             "verdict": str(ruling.verdict),
             "evidence": ruling.evidence,
         }

@@ -14,6 +14,9 @@ from lmlp_stream.store.checkpoint import checkpoints_folder
 ANSWER_SOURCE = "label:"
 """How the source of a label begins that answers a request; who asked follows."""
 
+ErrorsByPart = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Errors by name, units in the names, of each of the `domains`, `sources` and `elements`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -41,6 +44,21 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictLine:
+    """What the learner was said to do at one moment.
+
+    Attributes:
+        n_arrivals: Labels that had come.
+        verdict: One word; empty: not known.
+        evidence: Why, one sentence.
+    """
+
+    n_arrivals: int
+    verdict: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotLine:
     """One decision about a snapshot: announced, or withheld for reasons.
 
@@ -51,6 +69,8 @@ class SnapshotLine:
         time: Unix s.
         labels_learned: Labels the learner knew then.
         errors: Held-out errors by name, units in the names.
+        newest: Errors of the newest labels before they were learned, by domain, source and element.
+        held_out: Errors on the hold-out, likewise.
     """
 
     id: str
@@ -59,6 +79,8 @@ class SnapshotLine:
     time: float
     labels_learned: int
     errors: Mapping[str, float]
+    newest: ErrorsByPart = field(default_factory=dict)
+    held_out: ErrorsByPart = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +106,7 @@ class History:
         snapshots: In order of decision, those repeated after a crash once.
         elements: Symbols the potential covers.
         restarts: Unix s at which a tick was done again after a crash.
+        verdicts: After each tick, and once more after the snapshot that followed it.
     """
 
     ticks: tuple[Tick, ...] = ()
@@ -91,6 +114,7 @@ class History:
     snapshots: tuple[SnapshotLine, ...] = ()
     elements: tuple[str, ...] = ()
     restarts: tuple[float, ...] = ()
+    verdicts: tuple[VerdictLine, ...] = ()
 
     @property
     def announced(self) -> tuple[SnapshotLine, ...]:
@@ -213,7 +237,8 @@ def _history(
 ) -> History:
     arrivals: list[Arrival] = []
     elements: dict[str, None] = {}
-    for _, entry in sorted(ticks.items()):
+    verdicts: list[VerdictLine] = []
+    for number, entry in sorted(ticks.items()):
         elements.update(dict.fromkeys(str(symbol) for symbol in entry.get("elements", ())))
         for item in entry.get("arrivals", ()):
             arrivals.append(
@@ -228,12 +253,15 @@ def _history(
                     held_out=item["held_out"],
                 )
             )
+        judged = (entry, snapshots[number + 1]) if number + 1 in snapshots else (entry,)
+        verdicts += [VerdictLine(len(arrivals), one.get("verdict", ""), one.get("evidence", "")) for one in judged]
     return History(
         ticks=tuple(_tick(entry) for _, entry in sorted(ticks.items())),
         arrivals=tuple(arrivals),
         snapshots=tuple(_snapshot(entry) for _, entry in sorted(snapshots.items())),
         elements=tuple(elements),
         restarts=tuple(restarts),
+        verdicts=tuple(verdicts),
     )
 
 
@@ -256,5 +284,15 @@ def _snapshot(entry: Mapping[str, Any]) -> SnapshotLine:
         reasons=tuple(entry.get("reasons", ())),
         time=float(entry["time"]),
         labels_learned=entry["labels_learned"],
-        errors={name: value for name, value in entry.get("errors", {}).items() if value is not None},
+        errors=_known(entry.get("errors", {})),
+        newest=_by_part(entry.get("newest", {})),
+        held_out=_by_part(entry.get("held_out", {})),
     )
+
+
+def _by_part(entry: Mapping[str, Any]) -> ErrorsByPart:
+    return {kind: {name: _known(errors) for name, errors in named.items()} for kind, named in entry.items()}
+
+
+def _known(errors: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in errors.items() if value is not None}

@@ -1,12 +1,14 @@
 """The report as one HTML file that needs nothing else: no network, no script, no font."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
 from lmlp_stream.cli.report import plots
 from lmlp_stream.cli.report.figures import ReportFigures, TestFigures
 from lmlp_stream.cli.report.history import Arrival, by_domain, energy_rmse, force_rmse, windows
+from lmlp_stream.cli.report.html import drawings, key, number, section, table
+from lmlp_stream.cli.report.standing import parts, verdict
 from lmlp_stream.cli.report.svg import sparkline
 
 
@@ -14,8 +16,10 @@ def render(figures: ReportFigures) -> str:
     """The whole page."""
     sections = [
         _header(figures),
+        verdict(figures.history),
         _learning(figures),
         _domains(figures),
+        *([parts(figures.history.snapshots[-1])] if figures.history.snapshots else []),
         *([_parity(figures.test), _calibration(figures.test)] if figures.test else []),
         _timeline(figures),
         _rejections(figures),
@@ -62,11 +66,11 @@ def _tile(figure: str, meaning: str) -> str:
 
 
 def _learning(figures: ReportFigures) -> str:
-    return _section(
+    return section(
         "Learning curve",
         "Every label is predicted before it is learned, so each error is one on an unseen structure. "
-        f"{_key('first', 'mean of a window')}{_key('second', 'a snapshot: announced here, with its hold-out error')}",
-        _figures(
+        f"{key('first', 'mean of a window')}{key('second', 'a snapshot: announced here, with its hold-out error')}",
+        drawings(
             (plots.force_curve(figures.history), "<b>Forces.</b>"),
             (plots.energy_curve(figures.history), "<b>Energies.</b>"),
         ),
@@ -84,18 +88,18 @@ def _domains(figures: ReportFigures) -> str:
                 escape(domain),
                 f"{len(arrivals):,}",
                 sparkline([error for part in windows(arrivals, 10) if (error := force_rmse(part)) is not None]),
-                _figure(first),
-                _figure(last),
-                _figure(energy_rmse(arrivals[-max(1, len(arrivals) // 4) :]), 1000.0),
-                *([_figure(energy, 1000.0), _figure(force)] if figures.test else []),
+                number(first),
+                number(last),
+                number(energy_rmse(arrivals[-max(1, len(arrivals) // 4) :]), 1000.0),
+                *([number(energy, 1000.0), number(force)] if figures.test else []),
             ]
         )
     titles = ["domain", "labels", "force error", "first quarter, eV/Å", "last quarter, eV/Å", "energy, meV/atom"]
     titles += ["test energy, meV/atom", "test force, eV/Å"] if figures.test else []
-    return _section(
+    return section(
         "Domains",
         "Prequential errors of each molecule, reaction or phase; energies in the last quarter of its labels.",
-        _table(titles, rows, text_columns=(0, 2)),
+        table(titles, rows, text_columns=(0, 2)),
     )
 
 
@@ -105,11 +109,11 @@ def _ends(arrivals: Sequence[Arrival]) -> tuple[float | None, float | None]:
 
 
 def _parity(test: TestFigures) -> str:
-    return _section(
+    return section(
         "Parity",
         f"Snapshot <code>{test.snapshot_id[:12]}</code> on {len(test.energies)} structures of "
         f"<code>{escape(test.file)}</code>, which it never learned.",
-        _figures(
+        drawings(
             (plots.energy_parity(test), f"<b>Energies.</b> RMSE {1000 * test.energy_rmse:.1f} meV/atom"),
             (plots.force_parity(test), f"<b>Forces.</b> RMSE {test.force_rmse:.3f} eV/Å"),
         ),
@@ -117,16 +121,16 @@ def _parity(test: TestFigures) -> str:
 
 
 def _calibration(test: TestFigures) -> str:
-    return _section(
+    return section(
         "Calibration",
         "Is the uncertainty an honest one? On the dashed line it promises exactly what is observed; "
         "below it, it promises too much.",
-        _figures(
+        drawings(
             (
                 plots.coverage(test),
                 "<b>Coverage of forces.</b> "
-                + _key("first", "calibrated at 90 %, as simulations see it")
-                + _key("muted", "bare disagreement of the members"),
+                + key("first", "calibrated at 90 %, as simulations see it")
+                + key("muted", "bare disagreement of the members"),
             ),
             (
                 plots.error_over_uncertainty(test),
@@ -138,12 +142,12 @@ def _calibration(test: TestFigures) -> str:
 
 
 def _timeline(figures: ReportFigures) -> str:
-    return _section(
+    return section(
         "Timeline",
-        f"{_key('first', 'labels of one tick')}{_key('second', 'snapshot announced')}"
-        f"{_key('muted', 'snapshot withheld')}{_key('third', 'label asked for by a simulation')}"
-        f"{_key('warn', 'tick repeated after a crash')}",
-        _figures((plots.timeline(figures.history, figures.requests), "")),
+        f"{key('first', 'labels of one tick')}{key('second', 'snapshot announced')}"
+        f"{key('muted', 'snapshot withheld')}{key('third', 'label asked for by a simulation')}"
+        f"{key('warn', 'tick repeated after a crash')}",
+        drawings((plots.timeline(figures.history, figures.requests), "")),
     )
 
 
@@ -154,48 +158,16 @@ def _rejections(figures: ReportFigures) -> str:
         for reason, count in sorted(figures.rejections.items(), key=lambda item: -item[1])
     ]
     text = f"{sum(figures.rejections.values()):,} records were refused, {duplicates:,} were duplicates."
-    table = _table(["reason", "records", "for example"], rows, text_columns=(0, 2)) if rows else ""
-    return _section("Refused records", text, table)
+    body = table(["reason", "records", "for example"], rows, text_columns=(0, 2)) if rows else ""
+    return section("Refused records", text, body)
 
 
 def _config(figures: ReportFigures) -> str:
-    return _section(
+    return section(
         "Configuration",
         "",
         f"<details><summary>Show every setting</summary><pre>{escape(figures.config)}</pre></details>",
     )
-
-
-def _section(title: str, text: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n" + (f"<p>{text}</p>\n" if text else "") + body + "\n</section>"
-
-
-def _figures(*drawn: tuple[str, str]) -> str:
-    inner = "".join(
-        f"<figure>{svg}" + (f"<figcaption>{caption}</figcaption>" if caption else "") + "</figure>"
-        for svg, caption in drawn
-    )
-    return f'<div class="figures">{inner}</div>'
-
-
-def _key(style: str, text: str) -> str:
-    return f'<span class="key" style="--color: var(--{style})">{text}</span> '
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, text_columns: tuple[int, ...]) -> str:
-    def cell(tag: str, index: int, content: str) -> str:
-        style = "" if index in text_columns else ' class="number"'
-        return f"<{tag}{style}>{content}</{tag}>"
-
-    head = "".join(cell("th", index, title) for index, title in enumerate(titles))
-    body = "".join(
-        "<tr>" + "".join(cell("td", index, content) for index, content in enumerate(row)) + "</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _figure(value: float | None, unit: float = 1.0) -> str:
-    return "–" if value is None else f"{value * unit:#.3g}".rstrip(".")
 
 
 def _short(value: float | None) -> str:

@@ -148,3 +148,32 @@ def test_domains_come_in_alphabetical_order_and_an_unnamed_one_is_a_dash(tmp_pat
     arrivals = read_history(written(tmp_path, tick(0, arrival("b"), arrival("a"), arrival(""), arrival("b")))).arrivals
 
     assert {domain: len(ones) for domain, ones in by_domain(arrivals).items()} == {"a": 1, "b": 2, "—": 1}
+
+
+def test_verdicts_follow_ticks_and_the_snapshots_after_them(tmp_path: Path):
+    path = written(
+        tmp_path,
+        tick(0, arrival(), arrival()) | {"verdict": "early", "evidence": "few"},
+        tick(1, arrival()) | {"verdict": "improving", "evidence": "fell"},
+        snapshot(2) | {"verdict": "forgetting", "evidence": "rose"},
+        tick(2, arrival()),
+    )
+
+    verdicts = read_history(path).verdicts
+
+    assert [(one.n_arrivals, one.verdict, one.evidence) for one in verdicts] == [
+        (2, "early", "few"),
+        (3, "improving", "fell"),
+        (3, "forgetting", "rose"),
+        (4, "", ""),
+    ]
+
+
+def test_errors_of_parts_are_read_without_what_is_unknown(tmp_path: Path):
+    errors = {"force_rmse_ev_per_angstrom": 0.2, "energy_rmse_ev_per_atom": None}
+    line = snapshot(1) | {"newest": {"domains": {"water": errors}}, "held_out": {"elements": {"H": errors}}}
+
+    read = read_history(written(tmp_path, tick(0, arrival()), line)).snapshots[0]
+
+    assert read.newest == {"domains": {"water": {"force_rmse_ev_per_angstrom": 0.2}}}
+    assert read.held_out == {"elements": {"H": {"force_rmse_ev_per_angstrom": 0.2}}}

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from lmlp_stream.cli.report.figures import ReportFigures, RequestMark, TestFigures
-from lmlp_stream.cli.report.history import Arrival, History, SnapshotLine, Tick
+from lmlp_stream.cli.report.history import Arrival, History, SnapshotLine, Tick, VerdictLine
 from lmlp_stream.cli.report.page import render
 from lmlp_stream.cli.report.plots import MAX_DOTS, binned_errors, promised_levels, thinned
+from lmlp_stream.cli.report.standing import MAX_PARTS, MAX_STAGES
 
 
 class Tags(HTMLParser):
@@ -44,6 +45,12 @@ def arrival(index: int, **changes: Any) -> Arrival:
     return Arrival(index=index, **{**fields, **changes})
 
 
+def by_part(domain: str, force_rmse: float) -> dict[str, dict[str, dict[str, float]]]:
+    forces = {"n_structures": 12.0, "force_rmse_ev_per_angstrom": force_rmse}
+    both = {**forces, "energy_rmse_ev_per_atom": 0.02}
+    return {"domains": {domain: both}, "sources": {"farm": both}, "elements": {"H": forces}}
+
+
 @pytest.fixture
 def figures() -> ReportFigures:
     generator = np.random.default_rng(0)
@@ -57,10 +64,11 @@ def figures() -> ReportFigures:
             arrivals=tuple(arrival(index) for index in range(40)),
             snapshots=(
                 SnapshotLine("a" * 64, True, (), 110.0, 20, errors),
-                SnapshotLine("", False, ("regression",), 130.0, 40, errors),
+                SnapshotLine("", False, ("regression",), 130.0, 40, errors, by_part("<i>&", 0.5), by_part("old", 0.25)),
             ),
             elements=("H", "C"),
             restarts=(120.0,),
+            verdicts=(VerdictLine(20, "early", "few labels"), VerdictLine(40, "improving", "errors <fell>")),
         ),
         requests=(RequestMark(115.0, 1.5, "simulation"),),
         rejections={"net_force": 2},
@@ -105,8 +113,10 @@ def test_every_section_stands_on_the_page(figures: ReportFigures):
     titles = re.findall(r"<h2>(.*?)</h2>", render(figures))
 
     assert titles == [
+        "Verdict",
         "Learning curve",
         "Domains",
+        "New labels and hold-out",
         "Parity",
         "Calibration",
         "Timeline",
@@ -120,6 +130,49 @@ def test_without_a_test_file_parity_and_calibration_are_left_out(figures: Report
 
     assert "Parity" not in titles
     assert "Calibration" not in titles
+
+
+def test_the_verdict_stands_with_its_evidence_and_its_course(figures: ReportFigures):
+    page = render(figures)
+
+    assert '<p class="verdict improving"><b>improving</b> Errors &lt;fell&gt;.</p>' in page
+    stages = re.findall(r'<span class="(\w+)" style="flex-grow: (\d+)" title="labels (\d+) to (\d+)', page)
+    assert stages == [("early", "20", "1", "20"), ("improving", "20", "21", "40")]
+
+
+def test_a_long_course_of_verdicts_is_thinned_and_covers_every_label(figures: ReportFigures):
+    lines = tuple(VerdictLine(index, ("improving", "drifting")[index // 3 % 2], "why") for index in range(1, 2001))
+    arrivals = tuple(arrival(index) for index in range(2000))
+    page = render(replace(figures, history=replace(figures.history, arrivals=arrivals, verdicts=lines)))
+
+    stages = re.findall(r'style="flex-grow: (\d+)"', page)
+    assert 10 < len(stages) <= MAX_STAGES + 1
+    assert sum(map(int, stages)) == 2000
+
+
+def test_a_history_of_an_older_learner_has_no_verdict(figures: ReportFigures):
+    history = replace(figures.history, verdicts=(VerdictLine(20, "", ""),), snapshots=())
+
+    assert re.findall(r"<h2>(.*?)</h2>", render(replace(figures, history=history)))[:2] == ["Learning curve", "Domains"]
+
+
+def test_errors_of_parts_stand_on_new_labels_and_on_the_hold_out(figures: ReportFigures):
+    page = render(figures)
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+
+    assert ["&lt;i&gt;&amp;", "12", "0.500", "20.0", "–", "–", "–"] in rows
+    assert ["old", "–", "–", "–", "12", "0.250", "20.0"] in rows
+    assert ["farm", "12", "0.500", "20.0", "12", "0.250", "20.0"] in rows
+    assert ["H", "12", "0.500", "12", "0.250"] in rows
+
+
+def test_of_many_parts_the_table_says_how_many_it_leaves_out(figures: ReportFigures):
+    domains = {f"d{index}": {"n_structures": 1.0} for index in range(MAX_PARTS + 3)}
+    last = replace(figures.history.snapshots[-1], newest={"domains": domains}, held_out={})
+    page = render(replace(figures, history=replace(figures.history, snapshots=(last,))))
+
+    assert "3 more" in page
+    assert page.count("<td>d") == MAX_PARTS
 
 
 def test_a_learner_that_could_not_predict_anything_yet_has_a_page(figures: ReportFigures):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lmlp_stream.broker.log import Log
-from lmlp_stream.cli.report.history import History, HistoryReader, force_rmse, history_path, windows
+from lmlp_stream.cli.report.history import History, force_rmse, windows
+from lmlp_stream.cli.report.reading import HistoryReader, history_path
 from lmlp_stream.cli.report.tail import Tail
 from lmlp_stream.config import Config
 from lmlp_stream.farm.answered import REQUEST_HEADER

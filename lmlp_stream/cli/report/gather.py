@@ -7,8 +7,8 @@ from lmlp_stream.broker.log import Log, Message
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.report.examination import examine_snapshot
 from lmlp_stream.cli.report.figures import ReportFigures, RequestMark, TestFigures
-from lmlp_stream.cli.report.history import history_path, read_history
 from lmlp_stream.cli.report.page import render
+from lmlp_stream.cli.report.reading import history_path, read_history
 from lmlp_stream.cli.report.tail import Tail
 from lmlp_stream.config import Config
 from lmlp_stream.errors import UsageError

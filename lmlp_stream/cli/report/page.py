@@ -154,7 +154,11 @@ def _timeline(figures: ReportFigures) -> str:
 def _rejections(figures: ReportFigures) -> str:
     duplicates = sum(tick.n_duplicates for tick in figures.history.ticks)
     rows = [
-        [f"<code>{escape(reason)}</code>", f"{count:,}", escape(figures.rejection_example.get(reason, ""))]
+        [
+            f"<code>{escape(reason)}</code>",
+            f"{count:,}",
+            f'<span class="wrap">{escape(figures.rejection_example.get(reason, ""))}</span>',
+        ]
         for reason, count in sorted(figures.rejections.items(), key=lambda item: -item[1])
     ]
     text = f"{sum(figures.rejections.values()):,} records were refused, {duplicates:,} were duplicates."

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from lmlp_stream.cli.report.history import HistoryReader, by_domain, energy_rmse, force_rmse, read_history, windows
+from lmlp_stream.cli.report.history import by_domain, energy_rmse, force_rmse, windows
+from lmlp_stream.cli.report.reading import HistoryReader, read_history
 
 
 def arrival(domain: str = "water", error: float | None = 0.1, source: str = "farm") -> dict[str, Any]:
@@ -157,6 +158,7 @@ def test_verdicts_follow_ticks_and_the_snapshots_after_them(tmp_path: Path):
         tick(1, arrival()) | {"verdict": "improving", "evidence": "fell"},
         snapshot(2) | {"verdict": "forgetting", "evidence": "rose"},
         tick(2, arrival()),
+        snapshot(4) | {"verdict": "converged", "evidence": "the end"},
     )
 
     verdicts = read_history(path).verdicts
@@ -166,6 +168,7 @@ def test_verdicts_follow_ticks_and_the_snapshots_after_them(tmp_path: Path):
         (3, "improving", "fell"),
         (3, "forgetting", "rose"),
         (4, "", ""),
+        (4, "converged", "the end"),
     ]
 
 

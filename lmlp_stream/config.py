@@ -188,9 +188,16 @@ class ServiceConfig(Section):
 class SimulateConfig(Section):
     """When a simulation asks for labels."""
 
-    request_energy: PositiveFloat = Field(3.0, description="Ask above this many hold-out energy RMSEs per atom")
-    request_forces: PositiveFloat = Field(6.0, description="Ask above this many hold-out force RMSEs")
-    scale: PositiveFloat = Field(2.0, description="Uncertainty per standard deviation of the members")
+    request_by: Literal["intervals", "published"] = Field(
+        "intervals",
+        description="intervals: ask where calibrated 90 % intervals are wide; published: by the published rule",
+    )
+    request_widening: PositiveFloat = Field(
+        1.5, description="intervals: ask where the widest is more than this many times what it is where members agree"
+    )
+    request_energy: PositiveFloat = Field(3.0, description="published: ask above this many hold-out energy RMSEs/atom")
+    request_forces: PositiveFloat = Field(6.0, description="published: ask above this many hold-out force RMSEs")
+    scale: PositiveFloat = Field(2.0, description="published: uncertainty per standard deviation of the members")
     max_requests: NonNegativeInt = Field(250, description="Most requests of one calculator")
     min_calls_between_requests: NonNegativeInt = Field(5, description="Evaluations between two requests")
     request_lifetime_s: PositiveFloat = Field(86_400.0, description="A request not labelled within this time lapses, s")

@@ -10,38 +10,23 @@ import socket
 import warnings
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from lmlp_stream.atoms.structure import Structure, from_ase
+from lmlp_stream.atoms.structure import from_ase
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import Config, LogConfig, SimulateConfig, load_config
-from lmlp_stream.errors import BrokerError, DamagedStoreError, LmlpStreamError, UsageError
-from lmlp_stream.simulate.evaluator import Evaluation, Evaluator, device_of
+from lmlp_stream.errors import BrokerError, DamagedStoreError, UsageError
+from lmlp_stream.simulate.doubt import Doubt, OnUncertain
+from lmlp_stream.simulate.evaluator import Evaluator, UnknownElementError, device_of
 from lmlp_stream.simulate.follower import Follower
 from lmlp_stream.simulate.requests import LabelRequests
 from lmlp_stream.simulate.results import EXTRAS, results_of
 from lmlp_stream.store.snapshot import load
 from lmlp_stream.wire.announcement import SnapshotManifest
-
-OnUncertain = Literal["ignore", "request", "stop"]
-
-
-class UncertainError(LmlpStreamError):
-    """The potential does not know this structure well enough, and the calculator was told to stop.
-
-    Attributes:
-        structure: The structure.
-        evaluation: What the potential says of it all the same.
-    """
-
-    def __init__(self, message: str, structure: Structure, evaluation: Evaluation) -> None:
-        super().__init__(message)
-        self.structure = structure
-        self.evaluation = evaluation
 
 
 class LmlpCalculator(Calculator):
@@ -83,15 +68,10 @@ class LmlpCalculator(Calculator):
         requests: LabelRequests | None = None,
         follower: Follower | None = None,
     ) -> None:
-        if on_uncertain not in ("ignore", "request", "stop"):
-            raise UsageError(f"on_uncertain = {on_uncertain!r} is none of ignore, request and stop")
-        if on_uncertain == "request" and requests is None:
-            raise UsageError("on_uncertain = 'request' needs a place to ask; use LmlpCalculator.follow(config)")
         super().__init__()  # type: ignore[no-untyped-call]
         self._device = device_of(device)
         self._config = config or SimulateConfig()
-        self._on_uncertain = on_uncertain
-        self._requests = requests
+        self._doubt = Doubt(on_uncertain, requests)
         self._follower = follower
         self._connections = ExitStack()
         self._used: tuple[str, ...] = ()
@@ -160,7 +140,7 @@ class LmlpCalculator(Calculator):
     @property
     def n_requests(self) -> int:
         """Label requests that were sent."""
-        return self._requests.n_sent if self._requests else 0
+        return self._doubt.n_requests
 
     def update(self) -> bool:
         """Take the latest announced snapshot; whether it is another one. Results computed before are forgotten.
@@ -209,7 +189,8 @@ class LmlpCalculator(Calculator):
         """Evaluate the snapshot in use; fills `results` with every property.
 
         Raises:
-            UsageError: There are no atoms, or the snapshot does not know an element of them.
+            UsageError: There are no atoms.
+            UnknownElementError: The snapshot does not know an element; a label is asked for first, if labels are.
             UncertainError: The uncertainty is above the thresholds and the calculator was told to stop.
             BrokerError: A label request could not be sent.
         """
@@ -218,8 +199,13 @@ class LmlpCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         self.results = {}
         structure = from_ase(atoms)
-        evaluation = self._evaluator.evaluate(structure)
-        self._act_on(structure, evaluation)
+        try:
+            evaluation = self._evaluator.evaluate(structure)
+        except UnknownElementError as error:
+            if self._doubt.ask_for_unknown(structure, self.snapshot_id):
+                raise UnknownElementError(f"{error}; the label of this structure was asked for") from None
+            raise
+        self._doubt.act_on(structure, evaluation, self.snapshot_id)
         self.results = results_of(evaluation, self.snapshot_id)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
@@ -264,28 +250,6 @@ class LmlpCalculator(Calculator):
                 dynamics.atoms.get_forces()
         except (BrokerError, DamagedStoreError) as error:
             warnings.warn(f"{error}; the simulation goes on with snapshot {self.snapshot_id}", stacklevel=2)
-
-    def _act_on(self, structure: Structure, evaluation: Evaluation) -> None:
-        if self._requests is not None:
-            self._requests.count_call()
-        if evaluation.excess <= 1.0 or self._on_uncertain == "ignore":
-            return
-        if self._on_uncertain == "stop":
-            raise UncertainError(
-                f"snapshot {self.snapshot_id[:12]} is uncertain by {evaluation.excess:.3g} times its threshold (90 % "
-                f"intervals: energy ± {evaluation.energy_uncertainty:.3g} eV, forces up to ± "
-                f"{evaluation.max_forces_uncertainty:.3g} eV/Å); "
-                "label this structure, or update() to a snapshot that knows it",
-                structure,
-                evaluation,
-            )
-        if self._requests is not None:
-            self._requests.ask(
-                structure,
-                uncertainty=evaluation.max_forces_uncertainty,
-                priority=evaluation.excess,
-                snapshot_id=self.snapshot_id,
-            )
 
 
 def _this_process() -> str:

@@ -19,6 +19,13 @@ from lmlp_stream.potential.ensemble import Ensemble, Prediction
 from lmlp_stream.potential.uncertainty import Intervals, energy_uncertainty, forces_uncertainty
 from lmlp_stream.wire.announcement import SnapshotManifest
 
+_Uncertainty = tuple[float, Float[np.ndarray, "A 3"]]
+"""Of an energy in eV, and of force components in eV/Å."""
+
+
+class UnknownElementError(UsageError):
+    """The snapshot does not know an element of the structure."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
@@ -30,7 +37,7 @@ class Evaluation:
         stress: Its stress in eV/Å³, tension positive; None where the cell does not repeat in three directions.
         energy_uncertainty: Half width in eV of the interval that holds the reference energy nine times in ten.
         forces_uncertainty: The same of each force component in eV/Å.
-        excess: Published uncertainty over threshold, the larger of energy and forces; above 1 a label is wanted.
+        excess: Uncertainty over threshold, the larger of energy and forces; above 1 a label is wanted.
     """
 
     energy: float
@@ -50,9 +57,11 @@ class Evaluator:
     """Evaluates structures with the potential of one snapshot.
 
     Uncertainties are the calibrated 90 % intervals of the manifest, by element for forces; of a manifest without them,
-    the published u = max(RMSE, c · std), whose level is not known. A label is wanted by the published rule: u above a
-    multiple of the RMSE in the manifest. An error that the manifest does not state is no floor and no threshold.
-    Energies of a composition that the labels do not determine are infinitely uncertain.
+    the published u = max(RMSE, c · std), whose level is not known. A label is wanted where the widest interval, of the
+    energy or of a force component, is a multiple of what it would be if the members agreed; or, if so configured and
+    without intervals, by the published rule: u above a multiple of the RMSE in the manifest. An error that the manifest
+    does not state is no floor and no threshold. Energies of a composition that the labels do not determine are
+    infinitely uncertain.
 
     Attributes:
         manifest: What the snapshot says of itself.
@@ -72,31 +81,31 @@ class Evaluator:
         """Energy, forces, stress and their uncertainties.
 
         Raises:
-            UsageError: The snapshot does not know an element of the structure.
+            UnknownElementError: The snapshot does not know an element of the structure.
         """
         self._check_elements(structure)
         batch = collate([Example(unlabelled(structure), self._functions.evaluate(structure))])
         prediction = self._folded.predict(batch)
-        energy_u, forces_u = self._published(prediction, batch)
-        energy_width, forces_width = self._widths(prediction, batch)
+        published = self._published(prediction, batch)
+        widths = self._widths(prediction, batch)
         known = self._ensemble.baseline.covers(composition_of(structure.atomic_numbers))
         return Evaluation(
             energy=float(prediction.mean_energy),
             forces=_array(prediction.mean_forces),
             stress=_array(prediction.mean_stress)[0] if structure.pbc.all() else None,
-            energy_uncertainty=(energy_u if isnan(energy_width) else energy_width) if known else inf,
-            forces_uncertainty=np.where(np.isnan(forces_width), forces_u, forces_width),
-            excess=self._excess(energy_u / structure.n_atoms if known else inf, float(forces_u.max())),
+            energy_uncertainty=(published[0] if isnan(widths[0]) else widths[0]) if known else inf,
+            forces_uncertainty=np.where(np.isnan(widths[1]), published[1], widths[1]),
+            excess=self._excess(published, widths, structure) if known else inf,
         )
 
-    def _published(self, prediction: Prediction, batch: Batch) -> tuple[float, Float[np.ndarray, "A 3"]]:
+    def _published(self, prediction: Prediction, batch: Batch) -> _Uncertainty:
         """u(E) in eV and u(F) in eV/Å of one structure."""
         scale = self._config.scale
         energy = energy_uncertainty(prediction.energy_disagreement, batch.n_atoms, rmse=self._energy_rmse, scale=scale)
         forces = forces_uncertainty(prediction.forces_disagreement, rmse=self._force_rmse, scale=scale)
         return float(energy), _array(forces)
 
-    def _widths(self, prediction: Prediction, batch: Batch) -> tuple[float, Float[np.ndarray, "A 3"]]:
+    def _widths(self, prediction: Prediction, batch: Batch) -> _Uncertainty:
         """Half widths of the calibrated intervals of one structure, energy in eV and forces in eV/Å; else NaN."""
         n_atoms = float(batch.n_atoms)
         widths = self._intervals.widths(
@@ -106,17 +115,30 @@ class Evaluator:
         )
         return n_atoms * float(widths.energy[0]), widths.forces
 
-    def _excess(self, energy_uncertainty_per_atom: float, force_uncertainty: float) -> float:
-        ratios = (
-            _ratio(energy_uncertainty_per_atom, self._config.request_energy * self._energy_rmse),
-            _ratio(force_uncertainty, self._config.request_forces * self._force_rmse),
-        )
+    def _excess(self, published: _Uncertainty, widths: _Uncertainty, structure: Structure) -> float:
+        """The larger of what energy and forces say; infinite where the prediction is no number."""
+        agreed = self._agreed(structure)
+        if self._config.request_by == "published" or any(isnan(width) for width in agreed):
+            said, thresholds = published, self._published_thresholds(structure.n_atoms)
+        else:
+            said, thresholds = widths, tuple(self._config.request_widening * width for width in agreed)
+        ratios = [_ratio(*pair) for pair in zip((said[0], float(said[1].max())), thresholds, strict=True)]
         return inf if any(isnan(ratio) for ratio in ratios) else max(ratios)
+
+    def _agreed(self, structure: Structure) -> tuple[float, ...]:
+        """Half widths if the members agreed, of the energy in eV and of the widest force component in eV/Å."""
+        n_atoms = structure.n_atoms
+        widths = self._intervals.widths(np.zeros(1), np.zeros((n_atoms, 3)), structure.atomic_numbers)
+        return n_atoms * float(widths.energy[0]), float(widths.forces.max())
+
+    def _published_thresholds(self, n_atoms: int) -> tuple[float, ...]:
+        config = self._config
+        return config.request_energy * n_atoms * self._energy_rmse, config.request_forces * self._force_rmse
 
     def _check_elements(self, structure: Structure) -> None:
         if not self._ensemble.covers(structure.atomic_numbers):
             unknown = sorted({int(z) for z in structure.atomic_numbers} - set(self._ensemble.elements))
-            raise UsageError(
+            raise UnknownElementError(
                 f"snapshot {self.manifest.id[:12]} knows {_symbols(self._ensemble.elements)}, not {_symbols(unknown)}; "
                 f"publish labels with {_symbols(unknown)} to learner {self.manifest.name!r} and take a later snapshot"
             )

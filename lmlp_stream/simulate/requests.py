@@ -1,7 +1,7 @@
 """Label requests of a simulation: each geometry once, spaced, within a budget."""
 
 import time
-from math import isfinite
+from math import isfinite, nan
 
 from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.broker.log import Sink
@@ -54,17 +54,29 @@ class LabelRequests:
         Raises:
             BrokerError: The log cannot be reached or did not accept the request.
         """
-        identity = request_id(structure)
-        spent = len(self._asked) >= self._config.max_requests
-        if not isfinite(uncertainty):
+        if not isfinite(uncertainty) or self._calls_since <= self._config.min_calls_between_requests:
             return False
-        if spent or identity in self._asked or self._calls_since <= self._config.min_calls_between_requests:
+        return self._send(structure, uncertainty, min(priority, HIGHEST_PRIORITY), snapshot_id)
+
+    def ask_for_unknown(self, structure: Structure, *, snapshot_id: str) -> bool:
+        """Whether a request was sent for a structure with an element that the snapshot does not know.
+
+        Of the highest priority and however short ago another one was sent: no simulation goes on with this structure.
+
+        Raises:
+            BrokerError: The log cannot be reached or did not accept the request.
+        """
+        return self._send(structure, nan, HIGHEST_PRIORITY, snapshot_id)
+
+    def _send(self, structure: Structure, uncertainty: float, priority: float, snapshot_id: str) -> bool:
+        identity = request_id(structure)
+        if len(self._asked) >= self._config.max_requests or identity in self._asked:
             return False
         request = LabelRequest(
             id=identity,
             structure=structure,
             uncertainty=uncertainty,
-            priority=min(priority, HIGHEST_PRIORITY),
+            priority=priority,
             requester=self._requester,
             snapshot_id=snapshot_id,
             expires_at=time.time() + self._config.request_lifetime_s,

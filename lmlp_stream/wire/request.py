@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from math import isnan, nan
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,11 @@ LABEL_REQUEST = Envelope(
     "A structure whose label is wanted. Key: id.",
     {
         "id": Text("Hash of the rounded geometry; the same geometry is labelled once."),
-        "uncertainty": Number("Largest uncertainty of a force component, eV/Å.", minimum=0.0),
+        "uncertainty": Number(
+            "Largest uncertainty of a force component, eV/Å; left out where an element is unknown.",
+            minimum=0.0,
+            required=False,
+        ),
         "priority": Number("Higher is more urgent."),
         "requester": Text("Who asks.", min_length=0),
         "snapshot_id": Text("The snapshot that is uncertain.", min_length=0),
@@ -38,7 +43,7 @@ class LabelRequest:
     Attributes:
         id: `request_id` of the structure.
         structure: What should be labelled.
-        uncertainty: Largest uncertainty of a force component in eV/Å.
+        uncertainty: Largest uncertainty of a force component in eV/Å; NaN where an element is unknown.
         priority: Higher is more urgent.
         requester: Who asks.
         snapshot_id: The snapshot that is uncertain.
@@ -56,10 +61,11 @@ class LabelRequest:
 
 def encode_request(request: LabelRequest) -> bytes:
     """The record of a label request."""
+    known = {} if isnan(request.uncertainty) else {"uncertainty": float(request.uncertainty)}
     return LABEL_REQUEST.pack(
         {
             "id": request.id,
-            "uncertainty": float(request.uncertainty),
+            **known,
             "priority": float(request.priority),
             "requester": request.requester,
             "snapshot_id": request.snapshot_id,
@@ -76,9 +82,8 @@ def decode_request(value: bytes, limits: Limits) -> LabelRequest | Rejection:
         structure = Structure(**read_geometry(fields, limits))
     except RefusalError as refusal:
         return refusal.rejection
-    return LabelRequest(
-        structure=structure, **{name: value for name, value in fields.items() if name not in GEOMETRY_FIELDS}
-    )
+    said = {name: value for name, value in fields.items() if name not in GEOMETRY_FIELDS}
+    return LabelRequest(structure=structure, **{"uncertainty": nan, **said})
 
 
 def request_id(structure: Structure) -> str:

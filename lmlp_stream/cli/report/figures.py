@@ -15,7 +15,7 @@ class RequestMark:
 
     Attributes:
         time: When it was asked, unix s.
-        uncertainty: Largest uncertainty of a force component in eV/Å.
+        uncertainty: Largest uncertainty of a force component in eV/Å; NaN where an element is unknown.
         requester: Who asked.
     """
 

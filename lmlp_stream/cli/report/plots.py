@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from math import ceil, erf, sqrt
+from math import ceil, erf, isnan, sqrt
 from typing import TypeVar
 
 import numpy as np
@@ -163,11 +163,15 @@ def timeline(history: History, requests: Sequence[RequestMark]) -> str:
     plot.dots(
         [place(mark.time, "requests") for mark in thinned(requests)],
         "third",
-        titles=[f"{mark.requester}: {mark.uncertainty:.2f} eV/Å" for mark in thinned(requests)],
+        titles=[f"{mark.requester}: {_doubt(mark)}" for mark in thinned(requests)],
     )
     plot.dots([place(arrival.time, "answers") for arrival in thinned(history.answers)], "first")
     plot.dots([place(time, "repeated") for time in history.restarts], "warn", radius=4.0)
     return plot.render(y_labels=[(level, lane) for lane, level in lanes.items()])
+
+
+def _doubt(mark: RequestMark) -> str:
+    return "an unknown element" if isnan(mark.uncertainty) else f"{mark.uncertainty:.2f} eV/Å"
 
 
 def thinned(items: Sequence[T]) -> Sequence[T]:

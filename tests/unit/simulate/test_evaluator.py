@@ -112,11 +112,51 @@ def test_auto_is_a_device_that_exists() -> None:
     assert device_of("cpu").type == "cpu"
 
 
-def test_a_calibrated_snapshot_tells_half_widths_by_element_and_asks_as_before(tmp_path, water: Atoms) -> None:
+def calibrated(folder, energy: float, forces: float, hydrogen: float):
+    """A snapshot whose floors of the energy per atom and of forces are given; its members disagree a little."""
+    intervals = Intervals(Level(energy, 2.0), Level(forces, 2.0), {1: Level(hydrogen, 2.0)})
+    errors = {"energy_rmse_ev_per_atom": 10.0, "force_rmse_ev_per_angstrom": 20.0}
+    provenance = replace(a_provenance(10), errors=errors, calibration=intervals.named())
+    return publish(an_ensemble(0), provenance, folder)
+
+
+def test_a_label_is_wanted_where_an_interval_is_wider_than_where_members_agree(tmp_path, water: Atoms) -> None:
+    agreeing = evaluated(calibrated(tmp_path / "a", 10.0, 10.0, 10.0), water)
+    assert agreeing.excess == pytest.approx(1 / 1.5)
+    forces = evaluated(calibrated(tmp_path / "b", 10.0, 1e-6, 1e-6), water)
+    assert forces.excess == pytest.approx(forces.max_forces_uncertainty / (1.5 * 2e-6))
+    energy = evaluated(calibrated(tmp_path / "c", 1e-6, 10.0, 10.0), water)
+    assert energy.excess == pytest.approx(energy.energy_uncertainty / (1.5 * 3 * 2e-6))
+    assert evaluated(
+        calibrated(tmp_path / "b", 10.0, 1e-6, 1e-6), water, SimulateConfig(request_widening=3.0)
+    ).excess == (pytest.approx(forces.excess / 2))
+
+
+def test_disagreement_below_the_widest_interval_of_the_structure_asks_for_nothing(tmp_path, water: Atoms) -> None:
+    whole = evaluated(calibrated(tmp_path, 10.0, 10.0, 1e-6), water)
+    assert whole.forces_uncertainty[1:].max() > 1.5 * 2e-6
+    assert whole.excess == pytest.approx(1 / 1.5)
+
+
+def test_the_published_rule_is_a_choice_and_the_rule_of_a_snapshot_without_intervals(
+    published, tmp_path, water: Atoms
+) -> None:
+    by_published = SimulateConfig(request_by="published")
+    assert evaluated(calibrated(tmp_path, 10.0, 1e-6, 1e-6), water, by_published).excess == pytest.approx(1 / 3)
+    bare = published(energy_rmse_ev_per_atom=1e-3, force_rmse_ev_per_angstrom=1e-3)
+    assert evaluated(bare, water).excess == evaluated(bare, water, by_published).excess > 1.0
+
+
+def test_a_composition_that_no_label_fixed_is_wanted_by_intervals_too(tmp_path) -> None:
+    hydrogen = Atoms("H2", [(0, 0, 0), (0, 0, 0.75)])
+    assert evaluated(calibrated(tmp_path, 10.0, 10.0, 10.0), hydrogen).excess == inf
+
+
+def test_a_calibrated_snapshot_tells_half_widths_by_element(tmp_path, water: Atoms) -> None:
     intervals = Intervals(Level(1.0, 2.0), Level(5.0, 1.0), {1: Level(7.0, 3.0)})
     errors = {"energy_rmse_ev_per_atom": 10.0, "force_rmse_ev_per_angstrom": 20.0}
     provenance = replace(a_provenance(10), errors=errors, calibration=intervals.named())
     whole = evaluated(publish(an_ensemble(0), provenance, tmp_path), water)
     assert whole.energy_uncertainty == pytest.approx(3 * 2.0)
     np.testing.assert_allclose(whole.forces_uncertainty, [[5.0] * 3, [21.0] * 3, [21.0] * 3])
-    assert whole.excess == pytest.approx(1 / 3)
+    assert whole.excess == pytest.approx(1 / 1.5)

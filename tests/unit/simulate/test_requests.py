@@ -11,7 +11,9 @@ from lmlp_stream.broker.memory import MemoryLog
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.config import Config, LogConfig, SimulateConfig
-from lmlp_stream.simulate.calculator import LmlpCalculator, UncertainError
+from lmlp_stream.simulate.calculator import LmlpCalculator
+from lmlp_stream.simulate.doubt import UncertainError
+from lmlp_stream.simulate.evaluator import UnknownElementError
 from lmlp_stream.simulate.requests import LabelRequests
 from lmlp_stream.wire.limits import Limits
 from lmlp_stream.wire.request import LabelRequest, decode_request, request_id
@@ -99,6 +101,41 @@ def test_a_composition_without_a_label_is_asked_for(log: MemoryLog, asking) -> N
     calculator.get_potential_energy(Atoms("H2", [(0, 0, 0), (0, 0, 0.75)]))
     (request,) = requests_in(log)
     assert request.priority == 1e6
+
+
+UNKNOWN = Atoms("CO", [(0, 0, 0), (0, 0, 1.2)])
+
+
+def test_an_element_that_the_snapshot_does_not_know_is_asked_for_before_the_calculation_fails(
+    log: MemoryLog, asking, water: Atoms
+) -> None:
+    calculator = asking(min_calls_between_requests=100)
+    calculator.get_potential_energy(water)
+    for _ in range(2):
+        with pytest.raises(UnknownElementError, match="not C; publish labels with C"):
+            calculator.get_potential_energy(UNKNOWN)
+    _, request = requests_in(log)
+    np.testing.assert_array_equal(request.structure.atomic_numbers, UNKNOWN.numbers)
+    assert np.isnan(request.uncertainty)
+    assert request.priority == 1e6
+    assert calculator.results == {}
+
+
+def test_the_person_is_told_that_the_label_of_an_unknown_element_was_asked_for(asking) -> None:
+    with pytest.raises(UnknownElementError, match="the label of this structure was asked for"):
+        asking().get_potential_energy(UNKNOWN)
+
+
+def test_an_unknown_element_is_not_asked_for_beyond_the_budget_or_where_nothing_is(log: MemoryLog, asking) -> None:
+    spent = asking(max_requests=0)
+    with pytest.raises(UnknownElementError) as caught:
+        spent.get_potential_energy(UNKNOWN)
+    assert "asked for" not in str(caught.value)
+    for on_uncertain in ("ignore", "stop"):
+        silent = LmlpCalculator(spent.manifest, device="cpu", on_uncertain=on_uncertain)
+        with pytest.raises(UnknownElementError):
+            silent.get_potential_energy(UNKNOWN)
+    assert requests_in(log) == []
 
 
 def test_what_is_no_number_is_not_asked_for(log: MemoryLog, water: Atoms) -> None:

@@ -22,7 +22,7 @@ def requests(
     every: Annotated[int, typer.Option(min=1, help="Labels between two examinations.")] = 100,
     rules: Annotated[
         str,
-        typer.Option(help="forces: largest half width of a component; atom: of a force; excess: the published rule."),
+        typer.Option(help="forces: largest half width of a component; atom: of a force; excess: as simulations ask."),
     ] = "forces",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     config: Annotated[Path | None, typer.Option(metavar="CONFIG", help="TOML file; default: every default.")] = None,

@@ -83,7 +83,9 @@ class WireConfig(Section):
         description="published: H to Xe, whose element factors are published; extended: H to Og, by our extension",
     )
     forces_from: tuple[str, ...] = Field(
-        (), description="Further levels of theory, of which the forces alone are learned: their energies are left out"
+        (),
+        max_length=64,
+        description="Further levels of theory, of which the forces alone are learned: their energies are left out",
     )
     max_record_bytes: PositiveInt = Field(4 * 2**20, description="Largest record, bytes")
     max_atoms: PositiveInt = Field(2000, description="Largest structure, atoms")

@@ -150,7 +150,7 @@ def provenance_of(
     """What a snapshot says of a learner besides its potential.
 
     Args:
-        config: Name and level of theory.
+        config: Name and levels of theory.
         learner: The learner.
         report: What was found when it was examined now.
         journal_position: Journal entries it has followed.
@@ -168,6 +168,7 @@ def provenance_of(
         parent_id=parent_id,
         code_version=version("lmlp-stream"),
         created_at=created_at,
+        forces_from=config.wire.forces_from,
     )
 
 

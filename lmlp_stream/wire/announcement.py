@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from lmlp_stream.wire.envelope import Envelope
-from lmlp_stream.wire.fields import AtomicNumbers, Figures, Integer, Number, Text, Tree
+from lmlp_stream.wire.fields import AtomicNumbers, Figures, Integer, Number, Text, Texts, Tree
 from lmlp_stream.wire.limits import MAX_ATOMIC_NUMBER
 from lmlp_stream.wire.rejection import Reason, RefusalError, Rejection
 
 MAX_ANNOUNCEMENT_BYTES = 2**20
+MAX_LEVELS = 64
+"""Most levels of theory whose forces are learned besides the labels of the main one."""
 
 SNAPSHOT_ANNOUNCEMENT = Envelope(
     "snapshot-announcement",
@@ -28,6 +30,11 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
         "elements": AtomicNumbers("Atomic numbers the potential covers, increasing.", MAX_ATOMIC_NUMBER),
         "cutoff": Number("Cutoff radius, Å.", maximum=1e3, above=0.0),
         "level_of_theory": Text("The method behind the labels.", min_length=0),
+        "forces_from": Texts(
+            "Further levels of theory, of which the forces alone are learned; none: left out.",
+            MAX_LEVELS,
+            required=False,
+        ),
         "symmetry": Tree("The symmetry functions, one by one."),
         "potential": Tree("Members, hidden layers and precision of the ensemble."),
         "errors": Figures("Hold-out errors by name; the unit is part of the name, e.g. force_rmse_ev_per_angstrom."),
@@ -48,6 +55,9 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
 
 NOT_HASHED = ("id", "weights_uri", "code_version", "created_at", "signature")
 """Fields of a manifest that its content id does not cover."""
+
+_LEFT_OUT = ("forces_from", "signature")
+"""Fields that are left out where there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +82,7 @@ class SnapshotManifest:
         parent_id: The snapshot announced before; empty for the first.
         code_version: Version of lmlp_stream that made it.
         created_at: When, ISO 8601 in UTC.
+        forces_from: Further levels of theory, of which the forces alone are learned.
         signature: Of the id by the learner's key, as `store.signing` says; empty: not signed.
     """
 
@@ -92,6 +103,7 @@ class SnapshotManifest:
     parent_id: str
     code_version: str
     created_at: str
+    forces_from: tuple[str, ...] = ()
     signature: str = ""
 
     def content_id(self) -> str:
@@ -131,9 +143,8 @@ class SnapshotManifest:
         values["cutoff"] = float(self.cutoff)
         for name in ("errors", "calibration"):
             values[name] = {key: float(figure) for key, figure in values[name].items()}
-        if not self.signature:
-            del values["signature"]
-        return values
+        values["forces_from"] = list(self.forces_from)
+        return {name: value for name, value in values.items() if value or name not in _LEFT_OUT}
 
 
 def announce(manifest: SnapshotManifest) -> bytes:

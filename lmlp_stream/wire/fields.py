@@ -182,6 +182,37 @@ class AtomicNumbers:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """A short list of different texts."""
+
+    meaning: str
+    maximum: int
+    required: bool = True
+
+    def read(self, value: object, place: str) -> tuple[str, ...]:
+        """The texts in their order."""
+        if not isinstance(value, list):
+            raise wrong_type(value, place, "a list of texts")
+        if len(value) > self.maximum:
+            raise RefusalError(Reason.OUT_OF_RANGE, f"{place} has {len(value)} texts; send at most {self.maximum}")
+        text = Text("")
+        texts = tuple(text.read(item, f"a text in {place}") for item in value)
+        if len(set(texts)) < len(texts):
+            raise RefusalError(Reason.BAD_TEXT, f"{place} says a text twice; send each once")
+        return texts
+
+    def schema(self) -> JsonSchema:
+        """JSON Schema of the list."""
+        return {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
+            "maxItems": self.maximum,
+            "uniqueItems": True,
+            "description": self.meaning,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Finite numbers by name."""
 

@@ -7,6 +7,8 @@ from typing import Any
 from lmlp_stream.atoms.batch import collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.learning.learner import Learner
+from lmlp_stream.service.teller import provenance_of
+from lmlp_stream.store.snapshot import manifest_of
 from lmlp_stream.wire.examples import EXAMPLE_LIMITS
 from lmlp_stream.wire.record import decode, encode
 from tests.unit.learning.structures import METHANE, WATER, labelled
@@ -65,3 +67,12 @@ def test_errors_are_as_good_beside_another_level_as_without_it():
     beside = learned(main, [at("B", replace(item, id=f"B {item.id}"), 1.0) for item in shapes(40)])
     for found, expected in zip(errors(beside, test), errors(alone, test), strict=True):
         assert found < 1.05 * expected
+
+
+def test_a_snapshot_says_which_levels_lent_their_forces():
+    learner = learned([at("A", item) for item in shapes(8)])
+    config = config_of(wire={"level_of_theory": "A", "forces_from": ["B", "C"]})
+    provenance = provenance_of(config, learner, learner.assess(), journal_position=1, parent_id="", created_at="now")
+    manifest = manifest_of(learner.ensemble, provenance)
+    assert (manifest.level_of_theory, manifest.forces_from) == ("A", ("B", "C"))
+    assert manifest.verified()

@@ -10,6 +10,7 @@ import pytest
 
 from lmlp_stream.wire.announcement import (
     MAX_ANNOUNCEMENT_BYTES,
+    MAX_LEVELS,
     SNAPSHOT_ANNOUNCEMENT,
     SnapshotManifest,
     announce,
@@ -46,6 +47,29 @@ def test_a_signature_travels_and_an_unsigned_announcement_has_no_such_field() ->
     assert "signature" not in msgpack.unpackb(announce(manifest()))
 
 
+def test_levels_of_further_forces_travel_and_are_left_out_where_there_are_none() -> None:
+    several = manifest(forces_from=("PBE", "HF"))
+    assert read_announcement(announce(several)) == several
+    assert SnapshotManifest.from_json(json.loads(json.dumps(several.to_json()))) == several
+    assert "forces_from" not in msgpack.unpackb(announce(manifest()))
+    assert several.id != manifest().id != manifest(forces_from=("HF", "PBE")).id
+
+
+@pytest.mark.parametrize(
+    ("levels", "reason"),
+    [
+        ("PBE", Reason.WRONG_TYPE),
+        ([1], Reason.WRONG_TYPE),
+        (["PBE", ""], Reason.BAD_TEXT),
+        (["PBE", "PBE"], Reason.BAD_TEXT),
+        ([str(number) for number in range(MAX_LEVELS + 1)], Reason.OUT_OF_RANGE),
+    ],
+)
+def test_levels_of_further_forces_of_another_shape_are_refused(levels: object, reason: Reason) -> None:
+    tree = msgpack.unpackb(announce(manifest()))
+    assert refused(msgpack.packb(tree | {"forces_from": levels})).reason is reason
+
+
 @pytest.mark.parametrize("signature", ["", "0" * 127, "0" * 129, b"0" * 128, None])
 def test_a_signature_of_another_shape_is_refused(signature: object) -> None:
     tree = msgpack.unpackb(announce(manifest()))
@@ -59,7 +83,15 @@ def test_the_id_stays_where_a_copy_lies_elsewhere() -> None:
 
 @pytest.mark.parametrize("name", sorted({field.name for field in fields(SnapshotManifest)} - set(NOT_HASHED)))
 def test_the_id_changes_with_the_content(name: str) -> None:
-    others = {"elements": (1, 6), "cutoff": 6.0, "symmetry": {}, "potential": {}, "errors": {}, "calibration": {}}
+    others = {
+        "forces_from": ("PBE",),
+        "elements": (1, 6),
+        "cutoff": 6.0,
+        "symmetry": {},
+        "potential": {},
+        "errors": {},
+        "calibration": {},
+    }
     value = others.get(name, 7 if isinstance(getattr(manifest(), name), int) else "f" * 64)
     assert replace(manifest(), **{name: value}).content_id() != manifest().id
 

@@ -20,6 +20,14 @@ def test_a_request_comes_back_with_its_structure() -> None:
     assert request_id(request.structure) == request.id
 
 
+def test_the_uncertainty_of_an_unknown_element_is_left_out() -> None:
+    record = encode_request(replace(water_request(), uncertainty=float("nan")))
+    assert "uncertainty" not in msgpack.unpackb(record)
+    request = decode_request(record, EXAMPLE_LIMITS)
+    assert isinstance(request, LabelRequest)
+    assert np.isnan(request.uncertainty)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

@@ -16,7 +16,7 @@ from lmlp_stream.cli.bench.stream.verb import stream
 from lmlp_stream.cli.dynamics_verb import dynamics
 from lmlp_stream.cli.exactly_once_verb import corruption, exactly_once
 from lmlp_stream.cli.options import AsJson
-from lmlp_stream.cli.terminal import answer
+from lmlp_stream.cli.terminal import answer, listed
 
 TORCH_VERBS = {
     "train": "Learning steps of micro-batches: energies and forces of every member and CoRe, descriptors kept.",
@@ -133,8 +133,4 @@ def _answer(name: str, settings: Mapping[str, Any], figures: Mapping[str, float]
         **figures,
         "peak_rss_mb": peak_rss_mb(),
     }
-    answer("\n".join(f"{key:<28} {_shown(value)}" for key, value in told.items()), told, as_json=as_json)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    answer(listed(told), told, as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lmlp_stream.cli.options import AsJson
-from lmlp_stream.cli.terminal import answer, counting
+from lmlp_stream.cli.terminal import answer, counting, listed
 
 
 def dynamics(
@@ -51,8 +51,4 @@ def dynamics(
         "temperature_k": temperature,
         **figures,
     }
-    answer("\n".join(f"{key:<32} {_shown(value)}" for key, value in told.items()), told, as_json=as_json)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    answer(listed(told), told, as_json=as_json)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.cli.terminal import counted, explain
 from lmlp_stream.errors import UsageError
 from lmlp_stream.farm.door import labelled
 from lmlp_stream.farm.files import read_structures
@@ -29,52 +29,70 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
     """Errors of the ensemble mean on every labelled structure of a file; `advance` is called after each.
 
     `coverage_90_*` are the shares of labels inside the snapshot's calibrated intervals, `raw_coverage_90_*` those
-    inside the normal 90 % interval of the members.
+    inside the normal 90 % interval of the members; what no label tells is left out. `n_without_forces` counts the
+    structures of several atoms without forces on some or all of them.
 
     Raises:
         UsageError: The file cannot be read, holds no labels, or an element that was never learned.
     """
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     potential = ensemble.folded()
-    structures = labelled_structures(path)
-    rows = []
+    structures = labelled_structures(path, partly=True)
+    rows, n_without_forces = [], 0
     while some := list(islice(structures, PREDICTED_TOGETHER)):
         for structure in some:
             _check_elements(ensemble, structure, path)
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
         found = Residuals.of(potential.predict(batch), batch)
         rows.append(error_rows(found, found.widths(intervals)))
+        n_without_forces += sum(s.n_atoms > 1 and bool(np.isnan(s.forces).any()) for s in some)
         for _ in some:
             advance()
     if not rows:
         raise UsageError(f"{path} holds no structures; there is nothing to evaluate")
-    errors, spread = summary(np.concatenate(rows)), calibration(np.concatenate(rows))
-    return {
-        "n_structures": errors.n_structures,
+    every = np.concatenate(rows)
+    errors, spread = summary(every), calibration(every)
+    figures = {
         "energy_rmse_mev_per_atom": 1000 * errors.energy_rmse,
         "energy_mae_mev_per_atom": 1000 * errors.energy_mae,
         "force_rmse_mev_per_angstrom": 1000 * errors.force_rmse,
         "force_mae_mev_per_angstrom": 1000 * errors.force_mae,
         **spread.named(),
     }
+    return {
+        "n_structures": errors.n_structures,
+        "n_without_energy": int(np.isnan(every["energy_error"]).sum()),
+        "n_without_forces": n_without_forces,
+        **{name: value for name, value in figures.items() if not np.isnan(value)},
+    }
 
 
-def labelled_structures(path: Path) -> Iterator[LabelledStructure]:
+def explain_missing(errors: dict[str, Any]) -> None:
+    """Say how many structures lack which label, if any does."""
+    lacking = {"the energy": errors["n_without_energy"], "forces on some or all atoms": errors["n_without_forces"]}
+    said = [f"{count} without {label}" for label, count in lacking.items() if count]
+    if said:
+        n_structures = counted(errors["n_structures"], "structure")
+        explain(f"of {n_structures}, {' and '.join(said)}: the errors are those of the labels that are there")
+
+
+def labelled_structures(path: Path, *, partly: bool = False) -> Iterator[LabelledStructure]:
     """The labelled structures of a file, one after the other.
 
+    Args:
+        path: The file.
+        partly: Whether structures with an energy or forces alone are labelled.
+
     Raises:
-        UsageError: The file cannot be read, or a structure has no labels.
+        UsageError: The file cannot be read, or a structure is not labelled.
     """
     finder, naming = LabelFinder(), Naming()
     for number, atoms in enumerate(read_structures(path), start=1):
-        yield _labelled(atoms, finder, naming, f"{path}, structure {number}")
-
-
-def _labelled(atoms: Atoms, finder: LabelFinder, naming: Naming, place: str) -> LabelledStructure:
-    labels = finder.find(atoms, place)
-    if isinstance(labels, Missing):
-        raise UsageError(f"{place} lacks {labels.clause}; evaluate needs reference energies and forces")
-    return labelled(atoms, labels, naming, place=place, level_of_theory="", source="")
+        place = f"{path}, structure {number}"
+        labels = finder.find(atoms, place, partly=partly)
+        if isinstance(labels, Missing):
+            raise UsageError(f"{place} lacks {labels.clause}; name a file of structures with energies and forces")
+        yield labelled(atoms, labels, naming, place=place, level_of_theory="", source="")
 
 
 def _check_elements(ensemble: Ensemble, structure: LabelledStructure, path: Path) -> None:

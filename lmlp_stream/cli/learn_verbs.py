@@ -5,14 +5,14 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.options import AsJson, ConfigPath, Settings, configured
 from lmlp_stream.cli.stopping import stopping
-from lmlp_stream.cli.terminal import counting, explain
+from lmlp_stream.cli.terminal import answer, counting, explain, listed
 from lmlp_stream.errors import DamagedStoreError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 LATEST = "latest"
 FOLLOW_PAUSE_S = 1.0
-LONG = 100
 
 
 def register(app: typer.Typer) -> None:
@@ -84,6 +83,7 @@ def evaluate(
 ) -> None:
     """Errors of a snapshot on labelled structures it did not learn."""
     from lmlp_stream.cli.evaluate import evaluate as errors_of
+    from lmlp_stream.cli.evaluate import explain_missing
     from lmlp_stream.potential.uncertainty import Intervals
     from lmlp_stream.store.snapshot import load
 
@@ -91,7 +91,9 @@ def evaluate(
     manifest, ensemble = load(_found(snapshot, config, settings), trusted_keys=trusted_keys)
     with counting(f"evaluating {manifest.id[:12]} on {file.name}") as advance:
         errors = errors_of(ensemble, Intervals.read(manifest.calibration), file, advance)
-    _print_figures({"snapshot_id": manifest.id, "labels_learned": manifest.labels_learned, **errors}, as_json=as_json)
+    explain_missing(errors)
+    figures = {"snapshot_id": manifest.id, "labels_learned": manifest.labels_learned, **errors}
+    answer(listed(figures), figures, as_json=as_json)
 
 
 def inspect(
@@ -105,7 +107,7 @@ def inspect(
     if not path.exists():
         raise UsageError(f"there is nothing at {path}; name a checkpoint, a store or a snapshot folder")
     figures = asdict(load(str(path))[0]) if (path / MANIFEST_FILE).exists() else describe(path)
-    _print_figures(figures, as_json=as_json)
+    answer(listed(figures), figures, as_json=as_json)
 
 
 def _print_new(follower: "Follower", as_json: bool) -> int:
@@ -153,18 +155,3 @@ def _found(snapshot: str, config: Path | None, settings: list[str] | None) -> "S
             f"`lmlp-stream learn {config} --until-end` makes one"
         )
     return latest
-
-
-def _print_figures(figures: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(figures))
-        return
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        typer.echo(f"{name:<{width}}  {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict | list | tuple) and len(str(value)) > LONG:
-        return f"{len(value)} entries; --json prints them"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

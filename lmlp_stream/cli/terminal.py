@@ -10,6 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 console = Console(stderr=True)
 
+LONG = 100
+"""Characters above which a list or map is counted instead of shown."""
+
 
 def explain(sentence: str) -> None:
     """Write a sentence to stderr."""
@@ -19,6 +22,18 @@ def explain(sentence: str) -> None:
 def answer(sentence: str, figures: Mapping[str, object], *, as_json: bool) -> None:
     """Write the result to stdout: the sentence, or the figures as one line of JSON."""
     typer.echo(json.dumps(figures, ensure_ascii=False) if as_json else sentence)
+
+
+def listed(figures: Mapping[str, object]) -> str:
+    """One line for each figure: its name and its value, of which four digits are shown; what is long is counted."""
+    width = max(map(len, figures))
+    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in figures.items())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict | list | tuple) and len(str(value)) > LONG:
+        return f"{len(value)} entries; --json prints them"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def counted(n: int, noun: str) -> str:

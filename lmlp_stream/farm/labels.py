@@ -65,12 +65,13 @@ class LabelFinder:
         """The key that was taken."""
         return self._forces.key
 
-    def find(self, atoms: Atoms, place: str) -> Labels | Missing:
+    def find(self, atoms: Atoms, place: str, *, partly: bool = False) -> Labels | Missing:
         """The labels of a structure, or which it lacks (a single atom needs no forces).
 
         Args:
             atoms: A structure with labels in its calculator's results, `info` or `arrays`.
             place: File and number of the structure, for messages.
+            partly: Whether an energy or forces alone are enough.
 
         Raises:
             UsageError: It is not clear which values are the labels, or they are not numbers of the right shape.
@@ -80,7 +81,7 @@ class LabelFinder:
         self._check_family(place)
         lacks_energy = energy is None and self._energy.wanted
         lacks_forces = forces is None and self._forces.wanted and (len(atoms) > 1 or energy is None)
-        if lacks_energy or lacks_forces or (energy is None and forces is None):
+        if (not partly and (lacks_energy or lacks_forces)) or (energy is None and forces is None):
             lacking = (self._energy, energy is None), (self._forces, lacks_forces)
             return Missing(" and ".join(finder.missing() for finder, lacks in lacking if lacks))
         return Labels(

@@ -19,7 +19,8 @@ from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.stopping import stopping
 from lmlp_stream.cli.terminal import console, explain
 from lmlp_stream.config import Config
-from lmlp_stream.service.loop import Balance, serve
+from lmlp_stream.service.balance import Balance
+from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
 
 logger = logging.getLogger("lmlp_stream")

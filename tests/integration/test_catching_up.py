@@ -9,8 +9,9 @@ from typing import Any
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.config import Config
+from lmlp_stream.service.balance import Balance
 from lmlp_stream.service.journal import JournalReader
-from lmlp_stream.service.loop import Balance, serve
+from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.store.checkpoint import Checkpoints, checkpoints_folder
 

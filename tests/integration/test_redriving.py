@@ -13,7 +13,8 @@ from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config
-from lmlp_stream.service.loop import Balance, serve
+from lmlp_stream.service.balance import Balance
+from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.wire.dead_letter import MAX_KEPT_BYTES
 

@@ -15,7 +15,8 @@ from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config
-from lmlp_stream.service.loop import Balance, serve
+from lmlp_stream.service.balance import Balance
+from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.simulate.follower import Follower
 from lmlp_stream.store.checkpoint import checkpoints_folder

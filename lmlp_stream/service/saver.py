@@ -1,0 +1,149 @@
+"""The learner is restored from its newest whole checkpoint, and saved into the next one."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lmlp_stream.broker.log import Log, Partition
+from lmlp_stream.config import FIXED_SECTIONS, Config
+from lmlp_stream.errors import ConfigError, DamagedStoreError
+from lmlp_stream.learning.learner import Learner
+from lmlp_stream.service.metrics import Metrics
+from lmlp_stream.store.checkpoint import Checkpoints, Restored, describe
+
+logger = logging.getLogger(__name__)
+
+MACHINE_KEYS = ("device", "threads")
+"""Settings of the potential that say where it runs, not what it is."""
+
+FIXED_WIRE_KEYS = ("level_of_theory", "forces_from")
+"""Settings of the door that say what the labels are, not which of them are let in."""
+
+
+def restored_learner(config: Config, restored: Restored | None) -> Learner:
+    """The learner of a checkpoint, or a new one.
+
+    Raises:
+        ConfigError: The checkpoint was made with another configuration.
+    """
+    if restored is None:
+        return Learner(config)
+    _check_config(config, restored.header)
+    for sentence in restored.damaged:
+        logger.warning("%s; the previous checkpoint is used, the log replays the rest", sentence)
+    return Learner.restore(config, _of_learner(restored.state))
+
+
+class Saver:
+    """Saves a learner whose last checkpoint is old enough.
+
+    Args:
+        config: Name of the learner and cadence of its checkpoints.
+        log: Where positions are committed once they are saved.
+        checkpoints: Where checkpoints lie.
+        metrics: Hears of every checkpoint.
+        restored: The checkpoint the learner goes on from; None: it is new.
+        n_ticks: Journal entries in that checkpoint.
+
+    Attributes:
+        path: Folder of the last checkpoint, of this run or an earlier one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        log: Log,
+        checkpoints: Checkpoints,
+        metrics: Metrics,
+        restored: Restored | None,
+        n_ticks: int,
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._checkpoints = checkpoints
+        self._metrics = metrics
+        self._saved_at = time.monotonic()
+        self._n_ticks_saved = n_ticks
+        self.path: Path | None = restored.path if restored else None
+
+    @property
+    def state_sha256(self) -> str:
+        """Hash of the state in the last checkpoint; empty without one."""
+        return str(describe(self.path)["state_sha256"]) if self.path else ""
+
+    def due(self, n_ticks: int) -> bool:
+        """Whether there is something to save after so many journal entries, and the last checkpoint is old enough."""
+        saved_ago_s = time.monotonic() - self._saved_at
+        return n_ticks != self._n_ticks_saved and saved_ago_s > self._config.service.checkpoint_every_s
+
+    def postpone(self) -> None:
+        """Try again when a checkpoint made now would be old enough."""
+        self._saved_at = time.monotonic()
+
+    def save(
+        self,
+        learner: Learner,
+        n_ticks: int,
+        positions: Mapping[Partition, int],
+        header: Mapping[str, Any],
+        *,
+        confirm: Callable[[], None],
+    ) -> None:
+        """Save, then commit.
+
+        Args:
+            learner: The learner.
+            n_ticks: Journal entries it has followed.
+            positions: Where it goes on in each partition.
+            header: What the next run must know besides.
+            confirm: Raises where another learner has taken over; asked before the checkpoint is named the newest.
+
+        Raises:
+            FencedError: Another learner has taken over.
+            DamagedStoreError: The disk is full or fails.
+        """
+        confirm()
+        started = time.perf_counter()
+        state = {
+            **learner.state_dict(),
+            "service.positions": np.array([positions[p] for p in sorted(positions)], dtype=np.int64),
+            "service.ticks": np.array(n_ticks, dtype=np.int64),
+        }
+        try:
+            path = self._checkpoints.save(state, header, confirm=confirm)
+        except OSError as error:
+            confirm()
+            raise DamagedStoreError(
+                f"no checkpoint can be saved after {learner.labels_learned} labels: {error}; make room and start "
+                "again: the last checkpoint is whole and the log replays the rest"
+            ) from error
+        self._log.commit(self._config.name, dict(positions))
+        self._saved_at, self._n_ticks_saved = time.monotonic(), n_ticks
+        self.path = path
+        self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=time.perf_counter() - started)
+
+
+def _of_learner(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array for name, array in state.items() if not name.startswith("service.")}
+
+
+def _check_config(config: Config, header: Mapping[str, Any]) -> None:
+    """Nothing, if the checkpoint was made with the same fixed settings.
+
+    Raises:
+        ConfigError: It was not; the message names the keys.
+    """
+    then, now = dict(header["config"]), config.model_dump(mode="json")
+    for settings in (then, now):
+        settings["potential"] = {k: v for k, v in settings["potential"].items() if k not in MACHINE_KEYS}
+    differing = [section for section in FIXED_SECTIONS if then.get(section) != now[section]]
+    differing += [f"wire.{key}" for key in FIXED_WIRE_KEYS if then["wire"].get(key) != now["wire"][key]]
+    if differing:
+        raise ConfigError(
+            f"the learner {config.name!r} was started with another {', '.join(differing)}; "
+            "use the old settings, or another `name` for a new learner"
+        )

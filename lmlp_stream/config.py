@@ -7,6 +7,7 @@ the environment.
 import json
 import tomllib
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -290,9 +291,20 @@ def parse_config(tree: dict[str, Any], *, place: str) -> Config:
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, item['loc']))} = {item['input']!r}: {_SENTENCES.get(item['type'], item['msg'])}"
+            f"{_nearest(item['loc']) if item['type'] == 'extra_forbidden' else ''}"
             for item in error.errors()
         )
         raise ConfigError(f"{place}: {wrong}; `lmlp-stream config template` shows every key") from error
+
+
+def _nearest(place: tuple[int | str, ...]) -> str:
+    """The setting or section that a misspelt one resembles, as a question; empty where there is none."""
+    *sections, last = map(str, place)
+    settings: Any = Config
+    for section in sections:
+        settings = settings.model_fields[section].annotation
+    near = get_close_matches(last, settings.model_fields, n=1)
+    return f", did you mean {'.'.join([*sections, *near])}?" if near else ""
 
 
 def _lay_over(tree: dict[str, Any], override: str) -> None:

@@ -103,12 +103,18 @@ def _progress() -> Iterator[Callable[[Mapping[str, Any]], None]]:
         yield observe
 
 
+def _dead_letters(n_records: int) -> str:
+    return f"{n_records} (`lmlp-stream dead-letters list` says why)" if n_records else "0"
+
+
 def _lines(balance: Balance) -> str:
     rows = {
         "labels learned": f"{balance.n_learned} in this run, {balance.labels_learned} in all",
         "held out": str(balance.n_held_out),
         "duplicates": str(balance.n_duplicates),
-        "refused": f"{balance.n_refused} (dead letters)" if balance.n_refused else "0",
+        "refused": _dead_letters(balance.n_refused),
+        "condemned": _dead_letters(balance.n_condemned),
+        "in quarantine": str(balance.n_waiting),
         "optimizer steps": str(balance.n_steps),
         "snapshots": f"{balance.n_announced} announced, {balance.n_withheld} withheld",
         "newest snapshot": balance.snapshot_id or "none yet",

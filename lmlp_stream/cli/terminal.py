@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import typer
 from rich.console import Console
@@ -25,12 +26,17 @@ def answer(sentence: str, figures: Mapping[str, object], *, as_json: bool) -> No
 
 
 def listed(figures: Mapping[str, object]) -> str:
-    """One line for each figure: its name and its value, of which four digits are shown; what is long is counted."""
+    """One line for each figure: its name and its value, of which four digits are shown.
+
+    Unix times, whose names end in `_at`, are dates in UTC; what is long is counted.
+    """
     width = max(map(len, figures))
-    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in figures.items())
+    return "\n".join(f"{name:<{width}}  {_shown(name, value)}" for name, value in figures.items())
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
+    if name.endswith("_at") and isinstance(value, float):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds") if value else "never"
     if isinstance(value, dict | list | tuple) and len(str(value)) > LONG:
         return f"{len(value)} entries; --json prints them"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -93,11 +93,13 @@ def _imported(name: str) -> Callable[..., Any]:
     if not (module and colon and attribute):
         raise ConfigError(f"label.calculator = {name!r} is not of the form module:Class, such as tblite.ase:TBLite")
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
         raise ConfigError(
             f"label.calculator = {name!r} cannot be imported: {error}; install it (tblite: pip install tblite)"
         ) from error
+    if found is None:
+        raise ConfigError(f"label.calculator = {name!r}: the module {module} has no {attribute}; name a class it has")
     if not callable(found):
         raise ConfigError(f"label.calculator = {name!r} is no class; name one as module:Class")
     return found  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from typing import Any
 
 from lmlp_stream.broker.log import Log
 from lmlp_stream.config import Config
-from lmlp_stream.learning.evaluation import Errors, EvaluationReport
+from lmlp_stream.learning.evaluation import Errors, EvaluationReport, Withheld
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.service.history import History
 from lmlp_stream.service.metrics import Metrics
@@ -19,6 +19,14 @@ from lmlp_stream.store.snapshot import Provenance, publish
 from lmlp_stream.wire.announcement import announce, announcement_key
 
 logger = logging.getLogger(__name__)
+
+WHY = {
+    Withheld.FEW_LABELS: "fewer than {min_labels} labels were learned (evaluation.min_labels)",
+    Withheld.NOT_FINITE: "weights or errors are not finite",
+    Withheld.REGRESSION: "the force error on the hold-out is more than {max_regression:g} times that of the announced "
+    "snapshot (evaluation.max_regression)",
+}
+"""Reasons in words."""
 
 STORE = "store"
 """The reason of a snapshot that was good enough and could not be written."""
@@ -103,7 +111,8 @@ class Teller:
                 self._withhold(learner, line, [STORE], f"{self._config.store.url} cannot be written: {error}")
         else:
             self._labels_examined = learner.labels_learned
-            self._withhold(learner, line, line["reasons"], ", ".join(report.reasons))
+            why = [WHY[reason].format(**self._config.evaluation.model_dump()) for reason in report.reasons]
+            self._withhold(learner, line, line["reasons"], " and ".join(why))
         self._history.append("snapshot", line)
 
     def close(self) -> None:

@@ -277,7 +277,7 @@ def test_a_worker_is_parsed():
     [
         ("tblite.ase", "module:Class"),
         ("no_such_module_at_all:Class", "cannot be imported"),
-        ("ase.calculators.lj:Nothing", "cannot be imported"),
+        ("ase.calculators.lj:Nothing", "has no Nothing"),
         ("ase.calculators.lj:all_changes", "is no class"),
     ],
 )

@@ -324,3 +324,12 @@ def test_characters_that_fit_two_snapshots_are_refused(
         (tmp_path / "store" / ("a" * 63 + last)).mkdir()
     with pytest.raises(UsageError, match="fits 2 snapshots"):
         find_snapshot(tmp_path / "store", "aaaaaa")
+
+
+def test_too_few_characters_of_an_id_are_told_apart_from_no_snapshot(
+    published: tuple[SnapshotManifest, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="is too short an id, 6 characters are the fewest"):
+        find_snapshot(tmp_path / "store", published[0].id[:5])
+    with pytest.raises(UsageError, match="is no snapshot"):
+        find_snapshot(tmp_path / "store", "nope")

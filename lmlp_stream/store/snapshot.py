@@ -141,7 +141,7 @@ def find_snapshot(where: str | Path, id_or_path: str) -> str:
     fitting = [name for name in ids if name.startswith(id_or_path)] if len(id_or_path) >= MIN_PREFIX else []
     if len(fitting) != 1:
         found = f"fits {len(fitting)} snapshots" if fitting else "is no snapshot"
-        if len(id_or_path) < MIN_PREFIX and any(name.startswith(id_or_path) for name in ids):
+        if 0 < len(id_or_path) < MIN_PREFIX and any(name.startswith(id_or_path) for name in ids):
             found = f"is too short an id, {MIN_PREFIX} characters are the fewest that name a snapshot"
         raise UsageError(f"{id_or_path!r} {found} in {store.url}; `lmlp-stream follow CONFIG --once` prints the ids")
     return (store / fitting[0]).url

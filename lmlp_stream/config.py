@@ -163,7 +163,7 @@ class QuarantineConfig(Section):
 
     enabled: bool = Field(True, description="Keep labels that do not fit from being learned")
     limit: PositiveFloat = Field(
-        3.3, description="Errors count as such above this many times what is usual for the domain and the ensemble says"
+        1.5, description="Errors count as such above this many times what is usual for the domain and the ensemble says"
     )
     capacity: PositiveInt = Field(256, description="Most structures that wait for their judgement")
 

@@ -18,14 +18,15 @@ EVIDENCE = np.dtype(
         ("force", "f8"),
         ("force_std", "f8"),
         ("flipped", "f8"),
+        ("size", "f8"),
         ("net_force", "f8"),
         ("torque", "f8"),
     ]
 )
 """Absolute energy error and standard deviation of the members in eV/atom. Root mean squares over the force components
-in eV/Å: error, standard deviation of the members, and the error if the label had the opposite sign. Norm of the summed
-forces per atom in eV/Å, and of the summed torques about the middle in eV. NaN where the label is missing or, for the
-torque, where the structure repeats."""
+in eV/Å: error, standard deviation of the members, the error if the label had the opposite sign, and the label itself.
+Norm of the summed forces per atom in eV/Å, and of the summed torques about the middle in eV. NaN where the label is
+missing or, for the torque, where the structure repeats."""
 
 
 def evidence(found: Iterable[Residuals], structures: Sequence[LabelledStructure]) -> np.ndarray:
@@ -40,6 +41,7 @@ def evidence(found: Iterable[Residuals], structures: Sequence[LabelledStructure]
             errors = some.forces[atoms].astype(np.float64)
             row["force"], row["force_std"] = _rms(errors), _rms(some.forces_std[atoms].astype(np.float64))
             row["flipped"] = _rms(errors + 2.0 * structure.forces)
+            row["size"] = _rms(structure.forces)
             row["net_force"], row["torque"] = _laws(structure)
             place += 1
     return rows

@@ -34,6 +34,7 @@ from lmlp_stream.learning.memory import Memory
 from lmlp_stream.learning.quarantine import Condemned, Judgement, Quarantine
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.learning.selection import draw, step_generator
+from lmlp_stream.learning.strangers import Strangers
 from lmlp_stream.learning.tick import Arrival, TickReport
 from lmlp_stream.learning.trainer import StepReport, Trainer
 from lmlp_stream.learning.verdict import ARRIVING, Held, Ruling, Trend
@@ -60,6 +61,7 @@ class Learner:
         self._config = config
         self._trainer = Trainer(config)
         self._memory = Memory(config, self._trainer.functions)
+        self._strangers = Strangers(config.quarantine)
         self._quarantine = Quarantine(config.quarantine)
         self._window = Window(config.evaluation.window)
         self._conformal = Conformal()
@@ -102,7 +104,7 @@ class Learner:
     @property
     def quarantined(self) -> tuple[LabelledStructure, ...]:
         """Structures that wait for their judgement, in the order they came."""
-        return self._quarantine.structures
+        return (*self._strangers.structures, *self._quarantine.structures)
 
     def process_tick(
         self, structures: Sequence[LabelledStructure], observe: Callable[[StepReport], None] | None = None
@@ -117,10 +119,10 @@ class Learner:
             DivergedError: No step can be made, and no single structure is to blame.
         """
         new = self._memory.admit(structures)
-        arrivals = self._examine(new)
+        passing = self._strangers.passing(new, self._covers, self.ensemble.baseline)
+        waiting, errors = self._examine(passing)
         judgement = self._judge()
-        waiting = {arrival.id for arrival in arrivals if arrival.waits}
-        came = [structure for structure in new if structure.id not in waiting]
+        came = [structure for structure in passing if structure.id not in waiting]
         came += [waited.structure for waited in judgement.released if not waited.learned]
         back = [waited.structure for waited in judgement.released if waited.learned]
         n_recalled = self._recall()
@@ -128,11 +130,13 @@ class Learner:
         self.ensemble.baseline.fit(fresh)
         added = self._meet(fresh)
         self._memory.remember([*came, *back])
-        self._quarantine.learned(came, {arrival.id for arrival in arrivals if arrival.errors is None})
+        self._quarantine.learned(came, {structure.id for structure in came if structure.id not in errors})
         n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
         self.labels_learned += n_learned
         steps, diverging = self._steps(fresh, self._spend(n_learned), observe)
-        self._memory.forget_unkept([*new, *back])
+        waiting = {structure.id for structure in self.quarantined}
+        gone = [structure for structure in (*new, *passing, *came, *back) if structure.id not in waiting]
+        self._memory.forget_unkept(gone)
         return TickReport(
             n_duplicates=len(structures) - len(new),
             n_learned=n_learned,
@@ -140,8 +144,8 @@ class Learner:
             n_unlearned=len(new) - len(came),
             n_released=len(judgement.released),
             n_recalled=n_recalled,
-            n_waiting=len(self._quarantine),
-            arrivals=arrivals,
+            n_waiting=len(self._quarantine) + len(self._strangers),
+            arrivals=tuple(self._arrival(structure, {s.id for s in came}, errors) for structure in new),
             new_elements=added,
             elements=self.elements,
             steps=steps,
@@ -209,6 +213,7 @@ class Learner:
             **{f"window.{name}": array for name, array in self._window.state_dict().items()},
             **{f"trend.{name}": array for name, array in self._trend.state_dict().items()},
             **{f"conformal.{name}": array for name, array in self._conformal.state_dict().items()},
+            **{f"strangers.{name}": array for name, array in self._strangers.state_dict().items()},
             **{f"quarantine.{name}": array for name, array in self._quarantine.state_dict().items()},
             **{f"memory.{name}": array for name, array in self._memory.state_dict().items()},
             **self._trainer.state_dict(),
@@ -229,21 +234,31 @@ class Learner:
         learner._trend.load_state_dict(in_room(state, "trend."))
         learner._conformal.load_state_dict(in_room(state, "conformal."))
         learner._memory.load_state_dict(in_room(state, "memory."))
+        learner._strangers.load_state_dict(in_room(state, "strangers."))
         learner._quarantine.load_state_dict(in_room(state, "quarantine."))
         learner._trainer.load_state_dict(state)
         return learner
 
-    def _examine(self, new: Sequence[LabelledStructure]) -> tuple[Arrival, ...]:
-        """Predict arrivals before anything is learned from them; those that are predicted and fit enter the window."""
-        covered = [structure for structure in new if self._covers(structure)]
+    def _examine(self, passing: Sequence[LabelledStructure]) -> tuple[set[str], dict[str, np.ndarray]]:
+        """Predict structures before anything is learned from them: ids of those that wait, and `ERROR_ROW`s by id.
+
+        Those that are predicted and fit enter the window.
+        """
+        covered = [structure for structure in passing if self._covers(structure)]
         found = list(self._residuals(covered))
         rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
         waiting = self._quarantine.arrived(covered, evidence(found, covered))
         self._window_in(covered, found, rows, waiting)
-        errors = {structure.id: row for structure, row in zip(covered, rows, strict=True)}
-        return tuple(
-            Arrival(s.id, s.domain, s.source, self._memory.is_held_out(s), s.id in waiting, errors.get(s.id))
-            for s in new
+        return waiting, {structure.id: row for structure, row in zip(covered, rows, strict=True)}
+
+    def _arrival(self, structure: LabelledStructure, came: Container[str], errors: Mapping[str, np.ndarray]) -> Arrival:
+        return Arrival(
+            id=structure.id,
+            domain=structure.domain,
+            source=structure.source,
+            held_out=self._memory.is_held_out(structure),
+            waits=structure.id not in came,
+            errors=errors.get(structure.id),
         )
 
     def _window_in(
@@ -260,8 +275,8 @@ class Learner:
         self._trend.follow([HeldError.of(row).force_rmse for row in rows[chosen] if row["n_forces"]])
 
     def _judge(self) -> Judgement:
-        """Examine again what has waited long enough; what comes out for the first time enters the window late."""
-        due = self._quarantine.due()
+        """Examine again what waits; what comes out for the first time enters the window late."""
+        due = self._quarantine.structures
         found = list(self._residuals(due))
         intervals = self._conformal.steady
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
@@ -270,7 +285,6 @@ class Learner:
         self._window_in(due, found, rows, {structure.id for structure in due} - first)
         for condemned in judgement.condemned:
             self._memory.condemn(condemned.structure)
-        self._memory.forget_unkept(due)
         return judgement
 
     def _recall(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.learning.evidence import EVIDENCE
 from lmlp_stream.learning.reservoir import lot
+from lmlp_stream.potential.uncertainty import SCALE
 
 REMEMBERED = 1024
 """Judged labels that say what is usual."""
@@ -16,14 +17,20 @@ NEWEST = 16
 """Newest of a kind that may say so alone: where a stream turns to another region, they do not fit what was usual."""
 MIN_KIN = 8
 """With fewer of its kind, a structure is compared with all kinds."""
-FORCE_PATIENCE = 5.0
-"""Force errors spread so many times wider than energy errors: a strained geometry shows in its forces."""
-OUTLYING = 4.0
-"""An error so many times the usual one stands out, explained or not."""
+REGION = 0.2
+"""With a larger share of suspects among its newest labels, a kind turns to a new region."""
+MIN_REGION = 4
+"""Fewer suspects are no region."""
+EXPLAINED = 0.05
+"""Energy error per atom that a force error explains, eV/atom for each eV/Å: where forces are off, energies are."""
+SIZE_SHARE = 0.3
+"""Errors up to this share of the forces themselves are usual: large forces are hard to learn."""
 PLAIN = 2.0
 """Multiple of the limit from which the opposite sign is plain."""
 PLAIN_ENERGY = 100.0
 """An energy error so many times what is usual is another unit."""
+GROSS = 3.0
+"""An energy that is further off is no matter of chemistry, eV per atom."""
 LAW_PATIENCE = 30.0
 """A net force or torque so many times what is usual breaks a law."""
 LEAST_BROKEN = 0.01
@@ -56,19 +63,21 @@ def kind_of(structure: LabelledStructure) -> int:
 
 
 def strain(row: np.void, usual: Usual, limit: float) -> float:
-    """How many times a label exceeds what is usual for its kind and what the members disagree by.
+    """How many times a label exceeds what is usual for its kind, what the members disagree by and what explains it.
 
     The largest of four: error of the energy; error of the forces; how much better the forces would fit with the
-    opposite sign, where they do not fit; and `limit` where net force or torque break a law.
+    opposite sign, where they do not fit; and `limit` where net force or torque break a law. Where a potential does not
+    know a region, its forces are off as well as its energies, and most where forces are large: an energy that is off
+    where forces fit is another reference, not another region.
     """
-    force = row["force"] / (usual.force + row["force_std"]) / FORCE_PATIENCE
+    force = row["force"] / (usual.force + SCALE * row["force_std"] + SIZE_SHARE * row["size"])
     strains = [_energy_strain(row, usual), force, _sign_strain(row, usual), limit * _lawlessness(row, usual)]
     return float(np.nan_to_num(np.array(strains)).max())
 
 
-def outlies(row: np.void, usual: Usual) -> bool:
-    """Whether an error is far larger than usual, explained by the members or not: young ones explain everything."""
-    return bool(row["energy"] > OUTLYING * usual.energy or row["force"] > OUTLYING * usual.force)
+def is_gross(row: np.void, energy: float) -> bool:
+    """Whether the energy is off by more than chemistry explains, where so many eV/atom are usual."""
+    return bool(row["energy"] > max(GROSS, PLAIN * energy))
 
 
 def is_plain(row: np.void, usual: Usual, limit: float) -> bool:
@@ -81,7 +90,7 @@ def is_plain(row: np.void, usual: Usual, limit: float) -> bool:
 
 
 def _energy_strain(row: np.void, usual: Usual) -> float:
-    return float(row["energy"] / (usual.energy + row["energy_std"]))
+    return float(row["energy"] / (usual.energy + SCALE * row["energy_std"] + EXPLAINED * row["force"]))
 
 
 def _sign_strain(row: np.void, usual: Usual) -> float:
@@ -131,9 +140,15 @@ class Norms:
             figures = {name: max(figure, _quantile(newest[name], 0.5)) for name, figure in figures.items()}
         return Usual(**figures, n_kin=n_kin)
 
-    def share_of_suspects(self, kind: int) -> float:
-        """Share of suspects among the newest labels of a kind."""
-        return float(self._suspect[self._kinds == kind][-KIN:].mean())
+    @property
+    def energy(self) -> float:
+        """An energy error that is usual for most, whatever is wrong with the others, eV per atom."""
+        return _quantile(self._rows["energy"], 0.25)
+
+    def is_region(self, kind: int) -> bool:
+        """Whether so many of the newest labels of a kind are suspects that they are a region, not errors."""
+        suspect = self._suspect[self._kinds == kind][-KIN:]
+        return int(suspect.sum()) >= MIN_REGION and float(suspect.mean()) > REGION
 
     def n_since(self, kind: int, n_newest: int) -> int:
         """Labels of a kind among the `n_newest` newest."""

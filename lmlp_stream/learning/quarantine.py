@@ -1,34 +1,31 @@
 """Labels that do not fit wait here, unlearned, until enough of their kind was learned to tell error from novelty.
 
-A label is judged three times at most. When it arrives: what strains the usual by `LOOSE` of the limit waits. Some
-time after it was learned, while the potential was young perhaps: what still does not fit, where others of its kind
-do, is taken back. And while it waits: what fits by then is released and learned; what strains the limit is condemned,
-unless so many of its kind do that they are a region, not errors. A new kind is compared with itself from its first few
-labels on, and none of it is condemned for its errors before they are there.
+A label is judged when it arrives: what strains the usual beyond the limit waits. While it waits, it is judged with each
+tick: what fits by then is released and learned; what does not is condemned, at once where no new region explains it,
+else after enough of its kind was learned, unless so many of its kind strain the usual that they are a region, not
+errors. And some time after it was learned, while the potential was young perhaps: what does not fit, where others of
+its kind do, is taken back. A new kind is compared with itself from its first few labels on, and none of it is condemned
+for its errors before they are there.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import QuarantineConfig
 from lmlp_stream.learning.columns import from_columns, in_room, read_text_column, text_column, to_columns
-from lmlp_stream.learning.norms import MIN_KIN, Norms, is_plain, kind_of, outlies, strain
+from lmlp_stream.learning.norms import MIN_KIN, Norms, is_gross, is_plain, kind_of, strain
 
-LOOSE = 0.6
-"""Share of the limit from which a label waits."""
-EASY = 0.3
-"""Share of the limit up to which a label is released early."""
-HOPELESS = 1.5
+EASY = 0.65
+"""Share of the limit up to which a label that waits is released early."""
+HOPELESS = 1.6
 """Multiple of the limit from which a label is condemned early."""
-REGION = 0.2
-"""With a larger share of suspects among its newest labels, a kind turns to a new region."""
 MIN_NORMS = 32
 """With fewer judged labels nothing is usual yet."""
 EARLY = (24, 64)
-"""A label is judged early after so many labels of its kind, or so many of any kind."""
+"""Labels of its kind, or of any kind, after which a hopeless label is condemned, and one of a new kind released."""
 LATE = (64, 320)
 """A label is judged for good after so many labels of its kind, or so many of any kind."""
 AUDIT = (64, 256)
@@ -44,16 +41,12 @@ class Waiting:
     Attributes:
         structure: The structure.
         since: Labels that had been judged when it came.
-        judged: Whether it was judged early.
         learned: Whether it was learned before, and is forgotten now.
-        plain: Whether it looks so wrong that it is judged with the next labels.
     """
 
     structure: LabelledStructure
     since: int
-    judged: bool
     learned: bool
-    plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +106,7 @@ class Quarantine:
         suspects = [place for place, structure in enumerate(structures) if unfit[place] and not structure.vouched]
         for place in suspects:
             structure = structures[place]
-            usual = self._arrivals.usual(kind_of(structure))
-            plain = usual.n_kin >= MIN_KIN and is_plain(rows[place], usual, self._config.limit)
-            self._waiting[structure.id] = Waiting(structure, self._n_judged, False, False, plain)
+            self._waiting[structure.id] = Waiting(structure, self._n_judged, False)
         return {structures[place].id for place in suspects}
 
     def learned(self, structures: Iterable[LabelledStructure], unpredicted: Container[str]) -> None:
@@ -142,7 +133,7 @@ class Quarantine:
         unfit = self._unfit(self._audits, structures, rows)
         taken = [s for s, is_unfit in zip(structures, unfit, strict=True) if is_unfit or self._never_judged(s)]
         for structure in taken:
-            self._waiting[structure.id] = Waiting(structure, self._n_judged, False, True, False)
+            self._waiting[structure.id] = Waiting(structure, self._n_judged, True)
         return taken
 
     def is_audited(self, ids: Iterable[str]) -> None:
@@ -150,34 +141,41 @@ class Quarantine:
         for id_ in ids:
             del self._unaudited[id_]
 
-    def due(self) -> list[LabelledStructure]:
-        """Structures that wait and can be judged now; where too many wait, the oldest."""
-        n_over = max(0, len(self._waiting) - self._config.capacity)
-        return [
-            waiting.structure
-            for place, waiting in enumerate(self._waiting.values())
-            if place < n_over
-            or waiting.plain
-            or self._is_due(kind_of(waiting.structure), waiting.since, LATE if waiting.judged else EARLY)
-        ]
-
     def judge(self, structures: Sequence[LabelledStructure], rows: np.ndarray) -> Judgement:
-        """Release or condemn structures that were `due`, or let them wait for their last judgement."""
+        """Release or condemn structures that wait, or let them wait on; where too many wait, not the oldest.
+
+        Args:
+            structures: The structures that wait, in the order they came.
+            rows: Their evidence now.
+        """
         released, condemned = [], []
-        for structure, row in zip(structures, rows, strict=True):
-            waiting = self._waiting[structure.id]
-            kind = kind_of(structure)
-            usual = self._arrivals.usual(kind)
-            value = strain(row, usual, self._config.limit) / self._config.limit
-            is_region = usual.n_kin < MIN_KIN or self._arrivals.share_of_suspects(kind) > REGION
-            if value <= (1.0 if waiting.judged else EASY) or is_region:
-                released.append(self._waiting.pop(structure.id))
-            elif waiting.judged or value > HOPELESS or len(self._waiting) > self._config.capacity:
-                del self._waiting[structure.id]
-                condemned.append(Condemned(structure, _sentence(row, usual.energy, usual.force, value)))
+        n_over = len(self._waiting) - self._config.capacity
+        for place, (structure, row) in enumerate(zip(structures, rows, strict=True)):
+            verdict = self._verdict(self._waiting[structure.id], row, is_last=place < n_over)
+            if verdict is None:
+                continue
+            waiting = self._waiting.pop(structure.id)
+            if verdict:
+                condemned.append(Condemned(structure, verdict))
             else:
-                self._waiting[structure.id] = replace(waiting, judged=True, plain=False)
+                released.append(waiting)
         return Judgement(tuple(released), tuple(condemned))
+
+    def _verdict(self, waiting: Waiting, row: np.void, *, is_last: bool) -> str | None:
+        """Why a label is condemned, nothing where it is released, or None where it waits on."""
+        kind = kind_of(waiting.structure)
+        usual = self._arrivals.usual(kind)
+        times = strain(row, usual, self._config.limit) / self._config.limit
+        has_kin = usual.n_kin >= MIN_KIN
+        is_late = is_last or self._is_due(kind, waiting.since, LATE)
+        is_early = is_late or self._is_due(kind, waiting.since, EARLY)
+        fits = times <= (1.0 if is_late else EASY)
+        plain = is_plain(row, usual, self._config.limit) if has_kin else is_gross(row, usual.energy)
+        is_novel = (self._arrivals.is_region(kind) and not waiting.learned) or (is_early and not has_kin)
+        if (fits and (is_early or not waiting.learned)) or (is_novel and not plain):
+            return ""
+        is_wrong = has_kin and (plain or (is_early and times > HOPELESS))
+        return _sentence(row, usual.energy, usual.force, times) if is_wrong or is_late else None
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Everything that `load_state_dict` needs."""
@@ -185,9 +183,7 @@ class Quarantine:
         return {
             "n_judged": np.array([self._n_judged], dtype=np.int64),
             "since": np.array([w.since for w in waiting], dtype=np.int64),
-            "judged": np.array([w.judged for w in waiting], dtype=np.bool_),
             "learned": np.array([w.learned for w in waiting], dtype=np.bool_),
-            "plain": np.array([w.plain for w in waiting], dtype=np.bool_),
             "unaudited.ids": text_column(list(self._unaudited)),
             "unaudited.kinds": np.array([one.kind for one in unaudited], dtype=np.uint64),
             "unaudited.since": np.array([one.since for one in unaudited], dtype=np.int64),
@@ -200,9 +196,9 @@ class Quarantine:
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this quarantine must be new."""
         self._n_judged = int(state["n_judged"][0])
-        marks = zip(*(state[name] for name in ("since", "judged", "learned", "plain")), strict=True)
-        for structure, (since, *flags) in zip(from_columns(in_room(state, "waiting.")), marks, strict=True):
-            self._waiting[structure.id] = Waiting(structure, int(since), *map(bool, flags))
+        waiting = zip(from_columns(in_room(state, "waiting.")), state["since"], state["learned"], strict=True)
+        for structure, since, learned in waiting:
+            self._waiting[structure.id] = Waiting(structure, int(since), bool(learned))
         places = zip(*(state[f"unaudited.{name}"] for name in ("kinds", "since", "unjudged")), strict=True)
         for id_, (kind, since, unjudged) in zip(read_text_column(state["unaudited.ids"]), places, strict=True):
             self._unaudited[id_] = _Learned(int(kind), int(since), bool(unjudged))
@@ -214,16 +210,12 @@ class Quarantine:
         kinds = [kind_of(structure) for structure in structures]
         norms.append(rows, kinds)
         if len(norms) < MIN_NORMS:
-            return [False] * len(rows)
-        usual = {kind: norms.usual(kind) for kind in dict.fromkeys(kinds)}
-        limit = self._config.limit
-        judged = list(zip(rows, kinds, strict=True))
-        strains = [strain(row, usual[kind], limit) for row, kind in judged]
-        norms.mark([value > limit for value in strains])
-        return [
-            value > LOOSE * limit or outlies(row, usual[kind])
-            for value, (row, kind) in zip(strains, judged, strict=True)
-        ]
+            suspect = [is_gross(row, norms.energy) for row in rows]
+        else:
+            usual, limit = {kind: norms.usual(kind) for kind in dict.fromkeys(kinds)}, self._config.limit
+            suspect = [strain(row, usual[kind], limit) > limit for row, kind in zip(rows, kinds, strict=True)]
+        norms.mark(suspect)
+        return suspect
 
     def _never_judged(self, structure: LabelledStructure) -> bool:
         one = self._unaudited[structure.id]

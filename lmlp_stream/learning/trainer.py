@@ -89,7 +89,7 @@ class Trainer:
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
         """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number).
 
-        They begin at the mean energy per atom above the baseline, so that given energies of free atoms leave the
+        They begin at the median energy per atom above the baseline, so that given energies of free atoms leave the
         networks no binding energy to learn first.
         """
         energy = _above_baseline(self.ensemble.baseline, batch)
@@ -234,10 +234,10 @@ def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:
 
 
 def _above_baseline(baseline: Baseline, batch: Batch) -> float:
-    """Mean energy per atom of the labelled structures less their baseline, eV; 0 where none has an energy."""
+    """Median energy per atom of the labelled structures less their baseline, eV; 0 where none has an energy."""
     above = (batch.energy - baseline.energy(batch.composition)) / batch.n_atoms
     known = above[~torch.isnan(above)]
-    return float(known.mean()) if len(known) else 0.0
+    return float(known.median()) if len(known) else 0.0
 
 
 def _device(name: str) -> torch.device:

@@ -42,7 +42,7 @@ class Baseline:
                 energies.setdefault(key, []).append(structure.energy)
         for key, values in energies.items():
             composition = np.frombuffer(key)
-            new = self._new_part(composition)
+            new = self.unknown_part(composition)
             if not new.any():
                 continue
             residual = float(np.median(values)) - float(composition @ self._energies)
@@ -51,11 +51,17 @@ class Baseline:
 
     def covers(self, composition: Float[np.ndarray, "119"]) -> bool:
         """Whether the energy of a composition follows from what was given and learned."""
-        return not self._new_part(composition).any()
+        return not self.unknown_part(composition).any()
 
     def energy(self, composition: Float[Tensor, "S 119"]) -> Float[Tensor, "S"]:
         """Sum of atomic reference energies in eV, float64."""
         return composition @ torch.as_tensor(self._energies, device=composition.device)
+
+    def above(
+        self, energies: Float[np.ndarray, "S"], compositions: Float[np.ndarray, "S 119"]
+    ) -> Float[np.ndarray, "S"]:
+        """Energies less their sums of atomic reference energies, as far as these are known, eV."""
+        return energies - compositions @ self._energies
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that `from_state` needs."""
@@ -74,7 +80,8 @@ class Baseline:
         baseline._directions = state["directions"].cpu().numpy().copy()
         return baseline
 
-    def _new_part(self, composition: Float[np.ndarray, "119"]) -> Float[np.ndarray, "119"]:
+    def unknown_part(self, composition: Float[np.ndarray, "119"]) -> Float[np.ndarray, "119"]:
+        """The part of a composition at right angles to all that was given and learned; zero where it is covered."""
         free = np.where(self._given, 0.0, composition)
         new = free
         for _ in range(2):  # the second pass removes what rounding left of the first

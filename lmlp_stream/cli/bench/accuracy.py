@@ -78,6 +78,7 @@ def prepare(
     n_steps = steps or data.steps or max(1, floor(config.learning.steps_per_record * n_labels))
     bought = (n_steps + 0.5) / n_labels
     config = _with(config, "learning", steps_per_record=bought, max_steps_per_tick=n_steps)
+    config = _with(config, "quarantine", enabled=False)
     config = _with(config, "rehearsal", holdout_share=0.0, capacity=max(n_labels, config.rehearsal.capacity))
     return Run(data, tuple(varied), config, train, test)
 

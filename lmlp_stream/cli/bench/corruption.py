@@ -46,7 +46,7 @@ class Outcome:
 def measure(
     config: Config, train: Structures, test: Structures, *, share: float, seed: int, advance: Callable[[], None]
 ) -> dict[str, Any]:
-    """The figures of four runs of one stream: clean, corrupted with and without quarantine, and new chemistry last.
+    """The figures of five runs: clean and corrupted, each with and without quarantine, and new chemistry last.
 
     Of the structures to predict, those of elements that the stream never shows are left out.
     """
@@ -55,11 +55,17 @@ def measure(
     stream, kinds = corrupted(train, share, seed)
     open_door = config.model_copy(update={"quarantine": config.quarantine.model_copy(update={"enabled": False})})
     clean = Outcome(open_door, train, advance)
+    clean_guarded = Outcome(config, train, advance)
     guarded = Outcome(config, stream, advance)
     unguarded = Outcome(open_door, stream, advance)
     rmses = {
         name: errors(outcome.learner.ensemble, test)["force_rmse_mev_per_angstrom"]
-        for name, outcome in (("clean", clean), ("guarded", guarded), ("unguarded", unguarded))
+        for name, outcome in (
+            ("clean", clean),
+            ("clean_guarded", clean_guarded),
+            ("guarded", guarded),
+            ("unguarded", unguarded),
+        )
     }
     good = {structure.id for structure in stream} - kinds.keys()
     return {
@@ -67,9 +73,12 @@ def measure(
         "n_test": len(test),
         "n_corrupted": len(kinds),
         "force_rmse_mev_per_angstrom": rmses,
+        "ratio_clean_guarded": rmses["clean_guarded"] / rmses["clean"],
         "ratio_guarded": rmses["guarded"] / rmses["clean"],
         "ratio_unguarded": rmses["unguarded"] / rmses["clean"],
         "caught": {"all": _share(guarded, kinds), **_by_kind(guarded, kinds)},
+        "clean_refused": len(clean_guarded.refused) / len(train),
+        "clean_waiting": len(clean_guarded.waiting) / len(train),
         "good_refused": len(good & guarded.refused) / len(good),
         "good_waiting": len(good & guarded.waiting) / len(good),
         "new_chemistry": _new_chemistry(config, train, advance),
@@ -78,7 +87,7 @@ def measure(
 
 def n_records(train: Structures) -> int:
     """Records that `measure` goes through."""
-    return len(train) * (4 if _novel_element(train) else 3)
+    return len(train) * (5 if _novel_element(train) else 4)
 
 
 def _share(outcome: Outcome, ids: Mapping[str, str]) -> dict[str, float]:

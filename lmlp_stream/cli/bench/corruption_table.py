@@ -8,7 +8,10 @@ def markdown(figures: Mapping[str, Any]) -> str:
     """Three tables: errors of the runs, what was caught, and what became of good labels."""
     rmses = figures["force_rmse_mev_per_angstrom"]
     caught = [(kind, own["refused"], own["waiting"]) for kind, own in figures["caught"].items()]
-    good = [("in the corrupted stream", figures["good_refused"], figures["good_waiting"])]
+    good = [
+        ("in the clean stream", figures["clean_refused"], figures["clean_waiting"]),
+        ("in the corrupted stream", figures["good_refused"], figures["good_waiting"]),
+    ]
     novel = figures["new_chemistry"]
     if novel:
         good.append((f"new chemistry: {novel['element']}", novel["new_refused"], novel["new_waiting"]))
@@ -18,6 +21,7 @@ def markdown(figures: Mapping[str, Any]) -> str:
         "| stream | force RMSE, meV/Å | ratio |",
         "| --- | --- | --- |",
         f"| clean | {rmses['clean']:.1f} | 1 |",
+        f"| clean, quarantine | {rmses['clean_guarded']:.1f} | {figures['ratio_clean_guarded']:.3f} |",
         f"| corrupted, quarantine | {rmses['guarded']:.1f} | {figures['ratio_guarded']:.3f} |",
         f"| corrupted, no quarantine | {rmses['unguarded']:.1f} | {figures['ratio_unguarded']:.3f} |",
         "",

@@ -12,7 +12,8 @@ from lmlp_stream.learning.quarantine import EARLY, LATE, Quarantine
 from tests.unit.learning.structures import METHANE, WATER, labelled
 from tests.unit.learning.test_learner import assert_equal_states, config_of
 
-USUAL = {"energy": 0.004, "energy_std": 0.001, "force": 0.06, "force_std": 0.02, "flipped": 1.4, "net_force": 1e-9}
+USUAL = {"energy": 0.004, "energy_std": 0.001, "force": 0.06, "force_std": 0.02, "flipped": 1.4, "size": 0.7}
+USUAL |= {"net_force": 1e-9, "torque": 1e-9}
 FIRST, TICK = 64, 8
 
 
@@ -43,7 +44,7 @@ class Study:
         """Labels that fit arrive; what is due is judged by the evidence `now`."""
         for _ in range(0, n_labels, TICK):
             self.arrive(np.repeat(row(), TICK), numbers)
-            due = self.quarantine.due()
+            due = self.quarantine.structures
             judgement = self.quarantine.judge(due, np.repeat(row() if now is None else now, len(due)))
             self.released |= {waited.structure.id for waited in judgement.released}
             self.condemned |= {one.structure.id for one in judgement.condemned}
@@ -98,11 +99,19 @@ def test_a_label_that_fits_after_more_of_its_kind_was_learned_is_released(study:
     assert (study.released, study.condemned) == ({strange.id}, set())
 
 
-def test_errors_that_the_members_disagree_about_as_much_are_not_condemned(study: Study):
-    (unsure,), waiting = study.arrive(row(energy=0.2, energy_std=0.1))
-    assert waiting == {unsure.id}
-    study.go_on(LATE[0], row(energy=0.2, energy_std=0.1))
-    assert study.released == {unsure.id}
+@pytest.mark.parametrize(
+    "explained",
+    [{"energy": 0.2, "energy_std": 0.1}, {"energy": 0.05, "force": 1.0, "force_std": 0.4}, {"force": 1.0, "size": 3.0}],
+    ids=["members that disagree", "forces that are off as well", "large forces"],
+)
+def test_errors_that_something_explains_are_learned_at_once(study: Study, explained: dict[str, float]):
+    _, waiting = study.arrive(row(**explained))
+    assert waiting == set()
+
+
+def test_an_energy_that_is_off_where_forces_fit_waits(study: Study):
+    (strange,), waiting = study.arrive(row(energy=0.05))
+    assert waiting == {strange.id}
 
 
 def test_a_region_that_strains_what_was_usual_is_learned_once_it_is_half_of_the_newest(study: Study):
@@ -116,7 +125,7 @@ def test_a_region_that_strains_what_was_usual_is_learned_once_it_is_half_of_the_
 def test_a_kind_of_which_a_third_strains_what_is_usual_is_released(study: Study):
     for _ in range(20):
         study.arrive(np.concatenate([np.repeat(row(), 4), np.repeat(row(energy=0.2), 2)]))
-    due = study.quarantine.due()
+    due = study.quarantine.structures
     judgement = study.quarantine.judge(due, np.repeat(row(energy=0.2), len(due)))
     assert len(due) > 10
     assert (len(judgement.released), judgement.condemned) == (len(due), ())
@@ -150,7 +159,8 @@ def test_a_full_quarantine_judges_its_oldest_at_once():
     study.go_on(FIRST)
     wrong, waiting = study.arrive(np.concatenate([np.repeat(row(energy=0.3), 5), np.repeat(row(), 45)]))
     assert len(waiting) == 5
-    assert [structure.id for structure in study.quarantine.due()] == [structure.id for structure in wrong[:2]]
+    study.go_on(TICK, row(energy=0.3))
+    assert study.condemned == {structure.id for structure in wrong[:2]}
 
 
 def test_a_learned_label_is_recalled_where_others_of_its_kind_fit_better(study: Study):
@@ -170,6 +180,30 @@ def test_what_was_learned_before_anything_could_be_judged_is_recalled_in_any_cas
     study.quarantine.learned(structures, set())
     study.go_on(EARLY[1])
     assert study.quarantine.audited(structures, np.repeat(row(), TICK)) == structures
+
+
+def test_what_was_recalled_waits_until_it_is_forgotten_though_it_fits(study: Study):
+    structures, _ = study.arrive(row())
+    study.quarantine.learned(structures, {structures[0].id})
+    study.go_on(EARLY[1])
+    study.quarantine.audited(structures, row())
+    study.go_on(EARLY[0] - TICK)
+    assert study.released == set()
+    study.go_on(TICK)
+    assert study.released == {structures[0].id}
+
+
+def test_an_energy_that_no_chemistry_explains_waits_from_the_first_labels_on():
+    study = Study()
+    (*_, wrong), waiting = study.arrive(np.concatenate([np.repeat(row(energy=0.5), 7), row(energy=50.0)]))
+    assert waiting == {wrong.id}
+
+
+def test_an_energy_that_no_chemistry_explains_is_condemned_though_it_is_the_only_one_of_its_kind(study: Study):
+    (single,), waiting = study.arrive(row(energy=50.0), METHANE)
+    assert waiting == {single.id}
+    study.go_on(LATE[1], row(energy=50.0))
+    assert study.condemned == {single.id}
 
 
 def test_a_quarantine_goes_on_bit_for_bit_from_its_state(study: Study):

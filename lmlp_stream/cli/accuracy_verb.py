@@ -23,7 +23,7 @@ def accuracy(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Optimizer steps of every set.", show_default="what the labels buy in a stream"),
+        typer.Option(min=1, help="Optimizer steps of every set.", show_default="what the labels buy, at least 20000"),
     ] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only these sets of the list.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="CONFIG", help="TOML file.", show_default="defaults")] = None,

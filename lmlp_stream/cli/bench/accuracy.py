@@ -26,6 +26,9 @@ from lmlp_stream.wire.record import Limits
 
 Structures = Sequence[LabelledStructure]
 
+LEAST_STEPS = 20_000
+"""A thousand labels of one molecule are learned to the end in about so many steps; in a stream they buy fewer."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
@@ -61,7 +64,7 @@ def prepare(
         path: Configuration file; None: the defaults.
         common: Settings over those.
         varied: Settings over all others.
-        steps: Optimizer steps; None: those of the data set.
+        steps: Optimizer steps; None: those of the data set, or what its labels buy and at least `LEAST_STEPS`.
 
     Raises:
         ConfigError: A key or value is wrong.
@@ -75,7 +78,7 @@ def prepare(
     train, test = _split(data, f"{config.seed}/bench")
     _check_elements(data, (*train, *test), Limits.of(config.wire).last_element)
     n_labels = len({structure.id for structure in train})
-    n_steps = steps or data.steps or max(1, floor(config.learning.steps_per_record * n_labels))
+    n_steps = steps or data.steps or max(LEAST_STEPS, floor(config.learning.steps_per_record * n_labels))
     bought = (n_steps + 0.5) / n_labels
     config = _with(config, "learning", steps_per_record=bought, max_steps_per_tick=n_steps)
     config = _with(config, "quarantine", enabled=False)

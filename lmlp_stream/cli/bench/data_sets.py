@@ -23,7 +23,7 @@ class DataSet(BaseModel):
         test: File of those that are predicted; None: a share of the groups in `train` is held out.
         hold_out: That share.
         atomic_energies: File of isolated atoms or JSON object of energies in eV by symbol; None: fitted.
-        steps: Optimizer steps; None: as many as the labels buy in a stream.
+        steps: Optimizer steps; None: as many as the labels buy in a stream, and enough for a small set.
         settings: `section.key=value` of this data set.
     """
 

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import write
 
-from lmlp_stream.cli.bench.accuracy import errors, prepare
+from lmlp_stream.cli.bench.accuracy import LEAST_STEPS, errors, prepare
 from lmlp_stream.cli.bench.data_sets import DataSet, atomic_energies, read_list, variations
 from lmlp_stream.cli.main import main
 from lmlp_stream.errors import UsageError
@@ -54,9 +54,12 @@ def test_every_label_is_learned_in_as_many_steps_as_asked(train: Path, test: Pat
     assert (learner.labels_learned, learner.n_steps) == (30, 7)
 
 
-def test_without_a_number_the_labels_buy_their_steps_as_in_a_stream(train: Path, test: Path):
-    prepared = prepare(DataSet(name="water", train=train, test=test), None, ("learning.steps_per_record=1.5",), ())
-    assert prepared.n_steps == 45
+@pytest.mark.parametrize(("bought", "steps"), [(1.5, LEAST_STEPS), (1000.5, 30_015)])
+def test_without_a_number_the_labels_buy_their_steps_but_few_labels_get_enough(
+    train: Path, test: Path, bought: float, steps: int
+):
+    settings = (f"learning.steps_per_record={bought}",)
+    assert prepare(DataSet(name="water", train=train, test=test), None, settings, ()).n_steps == steps
 
 
 def test_whole_groups_are_held_out_where_there_is_no_test_file(tmp_path: Path):
@@ -79,19 +82,22 @@ def test_errors_of_the_ensemble_do_not_exceed_those_of_its_members(train: Path, 
 
 
 def test_steps_lower_the_errors_and_both_tables_say_so(monkeypatch, capsys, tmp_path: Path, train: Path, test: Path):
-    stem = tmp_path / "results" / "water"
-    varied = ("--vary", "learning.steps_per_record=0.1,20", "--output", stem, "--json")
+    stem, sets = tmp_path / "results" / "water", tmp_path / "sets.toml"
+    files = f'train = "{train}"\ntest = "{test}"\n'
+    sets.write_text("".join(f'[[set]]\nname = "{steps}"\nsteps = {steps}\n{files}' for steps in (3, 600)))
 
-    assert run(monkeypatch, "--train", train, "--test", test, *varied) == 0
+    varied = ("--vary", "learning.energy_weight=5,10", "--output", stem, "--json")
+    assert run(monkeypatch, "--sets", sets, *varied) == 0
 
     rows = json.loads(capsys.readouterr().out)["runs"]
     assert rows == json.loads(stem.with_name("water.json").read_text())
-    assert [row["steps"] for row in rows] == [3, 600]
-    assert [row["settings"] for row in rows] == [["learning.steps_per_record=0.1"], ["learning.steps_per_record=20"]]
+    assert [row["steps"] for row in rows] == [3, 3, 600, 600]
+    assert [row["settings"] for row in rows] == [["learning.energy_weight=5"], ["learning.energy_weight=10"]] * 2
+    rows = rows[1::2]
     few, many = (row["test"]["force_rmse_mev_per_angstrom"] for row in rows)
     assert many < few
     table = stem.with_name("water.md").read_text().splitlines()
-    assert [line.count("|") for line in table[2:]] == [17] * 4
+    assert [line.count("|") for line in table[2:]] == [17] * 6
     assert f"{many:.3g} / " in table[-1]
 
 

@@ -154,6 +154,10 @@ class RehearsalConfig(Section):
     """What is remembered and what is never learned."""
 
     capacity: NonNegativeInt = Field(10_000, description="Structures in the reservoir; 0: nothing is rehearsed")
+    selection: Literal["coverage", "uniform"] = Field(
+        "coverage",
+        description="coverage: of those most alike one is forgotten; uniform: a uniform sample of the stream",
+    )
     holdout_share: Share = Field(0.05, description="Share of groups that is held out")
     holdout_capacity: PositiveInt = Field(400, description="Structures in the hold-out")
 

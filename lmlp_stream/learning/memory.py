@@ -9,6 +9,7 @@ from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.config import Config
 from lmlp_stream.learning.columns import from_columns, in_room, to_columns
+from lmlp_stream.learning.coverage import Coverage
 from lmlp_stream.learning.descriptor_cache import DescriptorCache
 from lmlp_stream.learning.known_ids import KnownIds
 from lmlp_stream.learning.reservoir import Reservoir, is_held_out
@@ -23,12 +24,12 @@ class Memory:
     """
 
     def __init__(self, config: Config, functions: SymmetryFunctions) -> None:
-        self.reservoir = Reservoir(config.rehearsal.capacity, f"{config.seed}/rehearsal")
+        self._cache = DescriptorCache(functions, config.learning.cache_bytes)
+        self.reservoir = self._rehearsed(config)
         self.hold_out = Reservoir(config.rehearsal.holdout_capacity, f"{config.seed}/hold-out")
         self._known = KnownIds(config.learning.remembered_ids)
         self._condemned = KnownIds(config.learning.remembered_ids)
         self._vouched = KnownIds(config.learning.remembered_ids)
-        self._cache = DescriptorCache(functions, config.learning.cache_bytes)
         self._share = config.rehearsal.holdout_share
         self._salt = f"{config.seed}/hold-out"
 
@@ -82,6 +83,7 @@ class Memory:
         return {
             **{f"{name}_ids": ids.to_array() for name, ids in self._ids().items()},
             **{f"reservoir.{name}": column for name, column in to_columns(list(self.reservoir)).items()},
+            **{f"coverage.{name}": array for name, array in self._coverage().items()},
             **{f"hold_out.{name}": column for name, column in to_columns(list(self.hold_out)).items()},
         }
 
@@ -89,9 +91,23 @@ class Memory:
         """Remember what `state_dict` wrote; this memory must be empty."""
         for name, ids in self._ids().items():
             ids.load(state[f"{name}_ids"])
-        for room, kept in (("reservoir.", self.reservoir), ("hold_out.", self.hold_out)):
-            for structure in from_columns(in_room(state, room)):
-                kept.offer(structure)
+        for structure in from_columns(in_room(state, "hold_out.")):
+            self.hold_out.offer(structure)
+        rehearsed = from_columns(in_room(state, "reservoir."))
+        if isinstance(self.reservoir, Coverage):
+            self.reservoir.load(rehearsed, in_room(state, "coverage."))
+        else:
+            for structure in rehearsed:
+                self.reservoir.offer(structure)
+
+    def _rehearsed(self, config: Config) -> Coverage | Reservoir:
+        capacity = config.rehearsal.capacity
+        if config.rehearsal.selection == "coverage":
+            return Coverage(capacity, self.prepare)
+        return Reservoir(capacity, f"{config.seed}/rehearsal")
+
+    def _coverage(self) -> dict[str, np.ndarray]:
+        return self.reservoir.state_dict() if isinstance(self.reservoir, Coverage) else {}
 
     def _is_new(self, structure: LabelledStructure) -> bool:
         again = structure.vouched and structure.id in self._condemned and self._vouched.add(structure.id)

@@ -50,6 +50,7 @@ MAIN_ARMS = (
 INGREDIENT_ARMS = (
     Arm("no-averaging", "the newest weights instead of averaged ones", ("learning.averaged_steps=1",)),
     Arm("no-fresh-share", "newest labels drawn no more often than remembered ones", ("learning.fresh_share=0.0",)),
+    Arm("uniform-memory", "a uniform sample of the stream is remembered", ("rehearsal.selection=uniform",)),
     Arm("no-quarantine", "labels that do not fit are learned at once", ("quarantine.enabled=false",)),
 )
 

@@ -29,13 +29,15 @@ def sketch(example: Example) -> Sketch:
     total = np.zeros(SKETCH)
     for z in np.unique(numbers):
         total += values[numbers == z].sum(axis=0) @ _directions(int(z), values.shape[1])
-    return (total / np.sqrt(len(numbers))).astype(np.float32)
+    described: Sketch = (total / np.sqrt(len(numbers))).astype(np.float32)
+    return described
 
 
 @cache
 def _directions(z: int, n_functions: int) -> Float[np.ndarray, "D 64"]:
     random = np.random.Generator(np.random.Philox(key=z))
-    return random.standard_normal((n_functions, SKETCH)) / np.sqrt(SKETCH)
+    directions: np.ndarray = random.standard_normal((n_functions, SKETCH)) / np.sqrt(SKETCH)
+    return directions
 
 
 class Coverage:
@@ -151,7 +153,7 @@ class Coverage:
     def _distances(self, place: int) -> Float[np.ndarray, "n"]:
         """Squared distances of a structure to all, infinite to itself."""
         difference = self._sketches[: len(self)] - self._sketches[place]
-        distances = np.einsum("ij,ij->i", difference, difference).astype(np.float64)
+        distances: np.ndarray = np.einsum("ij,ij->i", difference, difference).astype(np.float64)
         distances[place] = np.inf
         return distances
 

@@ -28,7 +28,7 @@ SIZE_SHARE = 0.3
 PLAIN = 2.0
 """Multiple of the limit from which the opposite sign is plain."""
 PLAIN_ENERGY = 100.0
-"""An energy error so many times what is usual is another unit."""
+"""An energy error so many times what is explained is another unit."""
 GROSS = 3.0
 """An energy that is further off is no matter of chemistry, eV per atom."""
 LAW_PATIENCE = 30.0
@@ -62,16 +62,16 @@ def kind_of(structure: LabelledStructure) -> int:
     return lot("kind", structure.domain or str(np.bincount(structure.atomic_numbers).tolist()))
 
 
-def strain(row: np.void, usual: Usual, limit: float) -> float:
+def strain(row: np.void, usual: Usual, limit: float, scale: float) -> float:
     """How many times a label exceeds what is usual for its kind, what the members disagree by and what explains it.
 
     The largest of four: error of the energy; error of the forces; how much better the forces would fit with the
     opposite sign, where they do not fit; and `limit` where net force or torque break a law. Where a potential does not
     know a region, its forces are off as well as its energies, and most where forces are large: an energy that is off
-    where forces fit is another reference, not another region.
+    where forces fit is another reference, not another region. The members explain `scale` standard deviations.
     """
-    force = row["force"] / (usual.force + SCALE * row["force_std"] + SIZE_SHARE * row["size"])
-    strains = [_energy_strain(row, usual), force, _sign_strain(row, usual), limit * _lawlessness(row, usual)]
+    force = row["force"] / (usual.force + scale * row["force_std"] + SIZE_SHARE * row["size"])
+    strains = [_energy_strain(row, usual, scale), force, _sign_strain(row, usual), limit * _lawlessness(row, usual)]
     return float(np.nan_to_num(np.array(strains)).max())
 
 
@@ -84,13 +84,13 @@ def is_plain(row: np.void, usual: Usual, limit: float) -> bool:
     """Whether a label is wrong in a way that no new region is: sign, unit, or a law."""
     return bool(
         _sign_strain(row, usual) > PLAIN * limit
-        or _energy_strain(row, usual) > PLAIN_ENERGY
+        or _energy_strain(row, usual, SCALE) > PLAIN_ENERGY
         or _lawlessness(row, usual) > PLAIN
     )
 
 
-def _energy_strain(row: np.void, usual: Usual) -> float:
-    return float(row["energy"] / (usual.energy + SCALE * row["energy_std"] + EXPLAINED * row["force"]))
+def _energy_strain(row: np.void, usual: Usual, scale: float) -> float:
+    return float(row["energy"] / (usual.energy + scale * row["energy_std"] + EXPLAINED * row["force"]))
 
 
 def _sign_strain(row: np.void, usual: Usual) -> float:

@@ -17,13 +17,18 @@ from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import QuarantineConfig
 from lmlp_stream.learning.columns import from_columns, in_room, read_text_column, text_column, to_columns
 from lmlp_stream.learning.norms import MIN_KIN, Norms, is_gross, is_plain, kind_of, strain
+from lmlp_stream.potential.uncertainty import SCALE
 
 EASY = 0.65
 """Share of the limit up to which a label that waits is released early."""
 HOPELESS = 1.6
 """Multiple of the limit from which a label is condemned early."""
+PROMPT = 5.0
+"""Multiple of the limit from which a label is condemned promptly."""
 MIN_NORMS = 32
 """With fewer judged labels nothing is usual yet."""
+SOON = (8, 32)
+"""Labels of its kind, or of any kind, after which what strains the limit most is condemned."""
 EARLY = (24, 64)
 """Labels of its kind, or of any kind, after which a hopeless label is condemned, and one of a new kind released."""
 LATE = (64, 320)
@@ -165,7 +170,7 @@ class Quarantine:
         """Why a label is condemned, nothing where it is released, or None where it waits on."""
         kind = kind_of(waiting.structure)
         usual = self._arrivals.usual(kind)
-        times = strain(row, usual, self._config.limit) / self._config.limit
+        times = strain(row, usual, self._config.limit, SCALE) / self._config.limit
         has_kin = usual.n_kin >= MIN_KIN
         is_late = is_last or self._is_due(kind, waiting.since, LATE)
         is_early = is_late or self._is_due(kind, waiting.since, EARLY)
@@ -174,7 +179,8 @@ class Quarantine:
         is_novel = (self._arrivals.is_region(kind) and not waiting.learned) or (is_early and not has_kin)
         if (fits and (is_early or not waiting.learned)) or (is_novel and not plain):
             return ""
-        is_wrong = has_kin and (plain or (is_early and times > HOPELESS))
+        is_soon = self._is_due(kind, waiting.since, SOON)
+        is_wrong = has_kin and (plain or (is_soon and times > PROMPT) or (is_early and times > HOPELESS))
         return _sentence(row, usual.energy, usual.force, times) if is_wrong or is_late else None
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -213,7 +219,7 @@ class Quarantine:
             suspect = [is_gross(row, norms.energy) for row in rows]
         else:
             usual, limit = {kind: norms.usual(kind) for kind in dict.fromkeys(kinds)}, self._config.limit
-            suspect = [strain(row, usual[kind], limit) > limit for row, kind in zip(rows, kinds, strict=True)]
+            suspect = [strain(row, usual[kind], limit, 1.0) > limit for row, kind in zip(rows, kinds, strict=True)]
         norms.mark(suspect)
         return suspect
 

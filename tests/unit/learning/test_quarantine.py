@@ -8,7 +8,7 @@ import pytest
 from lmlp_stream.config import QuarantineConfig
 from lmlp_stream.learning.evidence import EVIDENCE
 from lmlp_stream.learning.learner import Learner
-from lmlp_stream.learning.quarantine import EARLY, LATE, Quarantine
+from lmlp_stream.learning.quarantine import EARLY, LATE, SOON, Quarantine
 from tests.unit.learning.structures import METHANE, WATER, labelled
 from tests.unit.learning.test_learner import assert_equal_states, config_of
 
@@ -57,7 +57,7 @@ def study() -> Study:
     return made
 
 
-UNFIT = {"energy": {"energy": 0.2}, "forces": {"force": 3.0, "flipped": 3.0}}
+UNFIT = {"energy": {"energy": 0.03}, "forces": {"force": 0.9}}
 PLAIN = {
     "sign": {"force": 1.4, "flipped": 0.06},
     "unit": {"energy": 50.0},
@@ -75,6 +75,13 @@ def test_a_label_that_does_not_fit_waits_and_is_condemned_when_it_still_does_not
     study.go_on(LATE[0], row(**UNFIT[what]))
     assert study.condemned == {wrong.id}
     assert len(study.quarantine) == 0
+
+
+def test_what_strains_the_limit_most_is_condemned_soon(study: Study):
+    (wrong,), waiting = study.arrive(row(energy=0.2))
+    assert waiting == {wrong.id}
+    study.go_on(SOON[0], row(energy=0.2))
+    assert study.condemned == {wrong.id}
 
 
 @pytest.mark.parametrize("what", PLAIN)
@@ -101,7 +108,11 @@ def test_a_label_that_fits_after_more_of_its_kind_was_learned_is_released(study:
 
 @pytest.mark.parametrize(
     "explained",
-    [{"energy": 0.2, "energy_std": 0.1}, {"energy": 0.05, "force": 1.0, "force_std": 0.4}, {"force": 1.0, "size": 3.0}],
+    [
+        {"energy": 0.2, "energy_std": 0.15},
+        {"energy": 0.05, "force": 1.0, "force_std": 0.4},
+        {"force": 1.0, "size": 3.0},
+    ],
     ids=["members that disagree", "forces that are off as well", "large forces"],
 )
 def test_errors_that_something_explains_are_learned_at_once(study: Study, explained: dict[str, float]):
@@ -157,9 +168,9 @@ def test_nothing_waits_where_the_quarantine_is_closed():
 def test_a_full_quarantine_judges_its_oldest_at_once():
     study = Study(capacity=3)
     study.go_on(FIRST)
-    wrong, waiting = study.arrive(np.concatenate([np.repeat(row(energy=0.3), 5), np.repeat(row(), 45)]))
+    wrong, waiting = study.arrive(np.concatenate([np.repeat(row(energy=0.03), 5), np.repeat(row(), 45)]))
     assert len(waiting) == 5
-    study.go_on(TICK, row(energy=0.3))
+    study.go_on(TICK, row(energy=0.03))
     assert study.condemned == {structure.id for structure in wrong[:2]}
 
 

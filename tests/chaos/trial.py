@@ -256,7 +256,9 @@ class Trial:
     def _damage_sometimes(self) -> None:
         saved = self._victim.checkpoints
         newest = int(saved[-1].name) if saved else 0
-        if len(saved) >= 3 and newest >= self._damaged_at + 2 and self._random.random() < DAMAGE_SHARE:
+        is_overdue = not self.report.damaged_checkpoints and self._due > len(self._stream.records) // 2
+        is_drawn = self._random.random() < DAMAGE_SHARE
+        if len(saved) >= 3 and newest >= self._damaged_at + 2 and (is_drawn or is_overdue):
             self._victim.damage(self._random.getrandbits(32))
             self._damaged_at = newest
             self.report.damaged_checkpoints += 1

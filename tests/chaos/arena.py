@@ -65,6 +65,8 @@ class Cadence:
     checkpoint_every_s: float
 
 
+TICK = b'{"kind": "tick"'
+"""How a tick begins in the history."""
 STEADY = Cadence(tick_wait_s=3600.0, checkpoint_every_s=0.02)
 """Every tick is full, whatever happens, so that another stream of the same records has the same ticks."""
 RAGGED = Cadence(tick_wait_s=0.02, checkpoint_every_s=0.3)
@@ -102,6 +104,7 @@ class Arena:
         )
         self.config: Config = load_config(self._file)
         self._n_children = 0
+        self._fed: list[tuple[int, int]] = []
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -131,6 +134,8 @@ class Arena:
 
     def feed(self, records: tuple[tuple[bytes, bytes], ...]) -> None:
         """Append records to the stream, in a process of their own as a farm does."""
+        size = self.history.stat().st_size if self.history.exists() else 0
+        self._fed.append((size, len(records)))
 
         def send(log: Log) -> None:
             sink = log.sink()
@@ -141,19 +146,23 @@ class Arena:
         self._beside(send)
 
     def idle(self, n_fed: int) -> bool:
-        """Whether less than a tick is left of the `n_fed` records in the log."""
+        """Whether less than a tick is left in the log: of what the last tick saw left, and of what was fed since."""
         if n_fed < RECORDS_PER_TICK:
             return True
         if not self.history.exists():
             return False
         with self.history.open("rb") as file:
-            file.seek(max(0, self.history.stat().st_size - 200_000))
-            lines = file.read().splitlines()
-        ticks = [line for line in lines if line.startswith(b'{"kind": "tick"')]
+            start = max(0, self.history.stat().st_size - 200_000)
+            file.seek(start)
+            text = file.read()
+        place = text.rfind(TICK)
+        if place < 0:
+            return False
         try:
-            return bool(ticks) and json.loads(ticks[-1])["lag"] < RECORDS_PER_TICK
+            lag = int(json.loads(text[place:].splitlines()[0])["lag"])
         except ValueError:
             return False
+        return lag + sum(n for size, n in self._fed if size > start + place) < RECORDS_PER_TICK
 
     def look(self) -> dict[str, Any]:
         """What stands in the log: ids of announced snapshots, the number of announcements, refused addresses."""

@@ -124,13 +124,14 @@ class Learner:
         judgement = self._judge()
         came = [structure for structure in passing if structure.id not in waiting]
         came += [waited.structure for waited in judgement.released if not waited.learned]
+        came_ids = {structure.id for structure in came}
         back = [waited.structure for waited in judgement.released if waited.learned]
         n_recalled = self._recall()
         fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
         self.ensemble.baseline.fit(fresh)
         added = self._meet(fresh)
         self._memory.remember([*came, *back])
-        self._quarantine.learned(came, {structure.id for structure in came if structure.id not in errors})
+        self._quarantine.learned(came, came_ids - errors.keys())
         n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
         self.labels_learned += n_learned
         steps, diverging = self._steps(fresh, self._spend(n_learned), observe)
@@ -145,7 +146,7 @@ class Learner:
             n_released=len(judgement.released),
             n_recalled=n_recalled,
             n_waiting=len(self._quarantine) + len(self._strangers),
-            arrivals=tuple(self._arrival(structure, {s.id for s in came}, errors) for structure in new),
+            arrivals=tuple(self._arrival(structure, came_ids, errors) for structure in new),
             new_elements=added,
             elements=self.elements,
             steps=steps,

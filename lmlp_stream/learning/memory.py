@@ -83,7 +83,7 @@ class Memory:
         return {
             **{f"{name}_ids": ids.to_array() for name, ids in self._ids().items()},
             **{f"reservoir.{name}": column for name, column in to_columns(list(self.reservoir)).items()},
-            **{f"coverage.{name}": array for name, array in self._coverage().items()},
+            **{f"coverage.{name}": array for name, array in self.reservoir.state_dict().items()},
             **{f"hold_out.{name}": column for name, column in to_columns(list(self.hold_out)).items()},
         }
 
@@ -91,23 +91,14 @@ class Memory:
         """Remember what `state_dict` wrote; this memory must be empty."""
         for name, ids in self._ids().items():
             ids.load(state[f"{name}_ids"])
-        for structure in from_columns(in_room(state, "hold_out.")):
-            self.hold_out.offer(structure)
-        rehearsed = from_columns(in_room(state, "reservoir."))
-        if isinstance(self.reservoir, Coverage):
-            self.reservoir.load(rehearsed, in_room(state, "coverage."))
-        else:
-            for structure in rehearsed:
-                self.reservoir.offer(structure)
+        self.reservoir.load(from_columns(in_room(state, "reservoir.")), in_room(state, "coverage."))
+        self.hold_out.load(from_columns(in_room(state, "hold_out.")), {})
 
     def _rehearsed(self, config: Config) -> Coverage | Reservoir:
         capacity = config.rehearsal.capacity
         if config.rehearsal.selection == "coverage":
             return Coverage(capacity, self.prepare)
         return Reservoir(capacity, f"{config.seed}/rehearsal")
-
-    def _coverage(self) -> dict[str, np.ndarray]:
-        return self.reservoir.state_dict() if isinstance(self.reservoir, Coverage) else {}
 
     def _is_new(self, structure: LabelledStructure) -> bool:
         again = structure.vouched and structure.id in self._condemned and self._vouched.add(structure.id)

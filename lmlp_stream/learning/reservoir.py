@@ -6,8 +6,10 @@ their order or on repetitions, and two reservoirs merge into that of both stream
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+
+import numpy as np
 
 from lmlp_stream.atoms.structure import LabelledStructure
 
@@ -79,6 +81,15 @@ class Reservoir:
             return None
         del self._order[place]
         return self._kept.pop(id_)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Nothing: what is kept, and its order, follow from the structures."""
+        return {}
+
+    def load(self, structures: Iterable[LabelledStructure], _state: Mapping[str, np.ndarray]) -> None:
+        """Take over what another one kept; this one must be empty."""
+        for structure in structures:
+            self.offer(structure)
 
     def merged(self, others: Iterable[LabelledStructure]) -> "Reservoir":
         """The reservoir of both streams; `others` is a reservoir of the same capacity and salt."""

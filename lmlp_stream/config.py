@@ -22,6 +22,9 @@ Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
+MAX_LEVELS = 64
+"""Most levels of theory whose forces are learned besides the labels of the main one."""
+
 _SENTENCES = {
     "extra_forbidden": "there is no such setting",
     "model_type": "this is a section, give its settings one by one",
@@ -85,7 +88,7 @@ class WireConfig(Section):
     )
     forces_from: tuple[str, ...] = Field(
         (),
-        max_length=64,
+        max_length=MAX_LEVELS,
         description="Further levels of theory, of which the forces alone are learned: their energies are left out",
     )
     max_record_bytes: PositiveInt = Field(4 * 2**20, description="Largest record, bytes")

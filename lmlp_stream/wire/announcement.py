@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from lmlp_stream.config import MAX_LEVELS
 from lmlp_stream.wire.envelope import Envelope
 from lmlp_stream.wire.fields import AtomicNumbers, Figures, Integer, Number, Text, Texts, Tree
 from lmlp_stream.wire.limits import MAX_ATOMIC_NUMBER
 from lmlp_stream.wire.rejection import Reason, RefusalError, Rejection
 
 MAX_ANNOUNCEMENT_BYTES = 2**20
-MAX_LEVELS = 64
-"""Most levels of theory whose forces are learned besides the labels of the main one."""
 
 SNAPSHOT_ANNOUNCEMENT = Envelope(
     "snapshot-announcement",

@@ -116,6 +116,11 @@ class Arena:
     def history(self) -> Path:
         return checkpoints_folder(self.config) / "history.jsonl"
 
+    @property
+    def history_size(self) -> int:
+        """Bytes of the history so far; 0 without one."""
+        return self.history.stat().st_size if self.history.exists() else 0
+
     def learner(self, *arguments: str, ambush: Ambush | None = None) -> Child:
         """A learner that was just born."""
         return learner([str(self._file), *arguments], self._new_file("learner"), ambush)
@@ -134,8 +139,7 @@ class Arena:
 
     def feed(self, records: tuple[tuple[bytes, bytes], ...]) -> None:
         """Append records to the stream, in a process of their own as a farm does."""
-        size = self.history.stat().st_size if self.history.exists() else 0
-        self._fed.append((size, len(records)))
+        self._fed.append((self.history_size, len(records)))
 
         def send(log: Log) -> None:
             sink = log.sink()
@@ -152,7 +156,7 @@ class Arena:
         if not self.history.exists():
             return False
         with self.history.open("rb") as file:
-            start = max(0, self.history.stat().st_size - 200_000)
+            start = max(0, self.history_size - 200_000)
             file.seek(start)
             text = file.read()
         place = text.rfind(TICK)

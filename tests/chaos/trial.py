@@ -151,10 +151,8 @@ class Trial:
 
     def _growth(self, child: Child) -> Callable[[], bool]:
         """Whether the learner learned something since now, or will not."""
-        history = self._victim.history
-        size = history.stat().st_size if history.exists() else 0
-        ended = self._ended(child)
-        return lambda: ended() or (history.exists() and history.stat().st_size > size)
+        size, ended = self._victim.history_size, self._ended(child)
+        return lambda: ended() or self._victim.history_size > size
 
     def _kill_one(self, point: str) -> None:
         """A learner that is killed at a failpoint, or at any time."""
@@ -256,9 +254,7 @@ class Trial:
     def _damage_sometimes(self) -> None:
         saved = self._victim.checkpoints
         newest = int(saved[-1].name) if saved else 0
-        is_overdue = not self.report.damaged_checkpoints and self._due > len(self._stream.records) // 2
-        is_drawn = self._random.random() < DAMAGE_SHARE
-        if len(saved) >= 3 and newest >= self._damaged_at + 2 and (is_drawn or is_overdue):
+        if len(saved) >= 3 and newest >= self._damaged_at + 2 and self._random.random() < DAMAGE_SHARE:
             self._victim.damage(self._random.getrandbits(32))
             self._damaged_at = newest
             self.report.damaged_checkpoints += 1

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import copysign
 from typing import Any, Self
 
 from lmlp_stream.atoms.elements import ANGULAR_FACTORS, RADIAL_FACTORS
@@ -35,7 +36,7 @@ class AngularFunction:
     Attributes:
         eta: Sharpness of the Gaussian of both legs, Å⁻².
         r_s: Radial shift of both legs, Å; 0 in the published form.
-        lambda_: +1 or -1: a maximum or a zero at theta = 0.
+        lambda_: Positive: a maximum at theta = 0, negative: a minimum; +1 or -1 in the published form.
         zeta: Multiple of the angle. Whole, because cos(zeta theta) has a kink at 180° otherwise.
         xi: Exponent, at least 1, because the function has no finite slope otherwise.
         factor: Element factor H, one of `elements.ANGULAR_FACTORS`.
@@ -114,20 +115,28 @@ def spec_of(config: SymmetryConfig) -> SymmetrySpec:
     on shells that are dense where bonds are and widen with the distance, and classes of elements as factors, with n and
     d so that all elements differ (294 functions: 14 shells × 7 factors and 4 shells × 7 angular parts × 7 factors).
     """
-    preset = {"published": _published, "shifted": _shifted}[config.preset]
+    preset = {"published": _published, "shifted": shifted}[config.preset]
     return preset(config.cutoff)
 
 
-_ANGULAR_PARTS = (
-    (1.0, 1, 2.0),
-    (-1.0, 1, 2.0),
+ANGULAR_PARTS = (
+    (0.9, 1, 2.0),
+    (-0.9, 1, 2.0),
     (1.0, 1, 8.0),
     (-1.0, 1, 8.0),
-    (-1.0, 2, 2.0),
-    (1.0, 3, 2.0),
-    (-1.0, 3, 2.0),
+    (-0.9, 2, 2.0),
+    (0.9, 3, 2.0),
+    (-0.9, 3, 2.0),
 )
 """lambda, zeta, xi: broad and narrow at 0° and at 180°; at 90°; at 0° and 120°; at 60° and 180°.
+
+No broad bracket vanishes, |lambda| < 1 being our extension. Where one does and a single triple dominates, as H-N-H of
+an amine does at 120°, the root of its square and the little that other triples add has a notch in its second
+derivative, and every passage of the angle changes the energy of dynamics.
+"""
+
+PUBLISHED_PARTS = tuple((copysign(1.0, lambda_), zeta, xi) for lambda_, zeta, xi in ANGULAR_PARTS)
+"""The same at the published |lambda| = 1.
 
 Every xi is even: the bracket vanishes like the square of the bend, and the square root of an odd power of it would have
 a kink where the only triple of an atom is linear, as in HCN.
@@ -141,20 +150,44 @@ def _published(cutoff: float) -> SymmetrySpec:
         radial_shells=[(round(1 / width**2, 6), 0.0) for width in widths],
         radial_factors=("1", "n", "sp", "6-n", "9-sp"),
         angular_shells=[(round(1 / cutoff**2, 6), 0.0), (round(16 / cutoff**2, 6), 0.0)],
+        angular_parts=PUBLISHED_PARTS,
         angular_factors=("sum:1", "sum:n", "sum:sp", "sum:6-n", "sum:9-sp", "difference:n", "difference:sp"),
     )
 
 
-def _shifted(cutoff: float) -> SymmetrySpec:
+def shifted(
+    cutoff: float,
+    *,
+    radial_shells: int = 14,
+    radial_width: float = 0.14,
+    radial_factors: tuple[str, ...] = ("hydrogen", "sp~1.5", "sp~4", "sp~5.5", "sp~7", "n-1", "d"),
+    angular_shells: int = 4,
+    angular_width: float = 0.3,
+    angular_parts: tuple[tuple[float, int, float], ...] = ANGULAR_PARTS,
+    angular_factors: tuple[str, ...] = (
+        *("product:hydrogen*hydrogen", "product:hydrogen*other", "product:other*other"),
+        *("sum:sp~4", "sum:sp~6", "sum:n-1", "sum:d"),
+    ),
+) -> SymmetrySpec:
+    """Functions on shells that widen with the distance; tests/bench/search_functions.md compares other choices.
+
+    Args:
+        cutoff: R_c in Å.
+        radial_shells: Gaussians of the radial functions.
+        radial_width: Their standard deviation, a share of their distance.
+        radial_factors: Element factors of each.
+        angular_shells: Gaussians of the angular functions.
+        angular_width: Their standard deviation, a share of their distance.
+        angular_parts: lambda, zeta and xi of each.
+        angular_factors: Element factors of each part.
+    """
     return _grid(
         cutoff,
-        radial_shells=_widening(0.14, 0.9, cutoff - 0.5, 14),
-        radial_factors=("hydrogen", "sp~1.5", "sp~4", "sp~5.5", "sp~7", "n-1", "d"),
-        angular_shells=_widening(0.3, 1.0, cutoff / 1.5, 4),
-        angular_factors=(
-            *("product:hydrogen*hydrogen", "product:hydrogen*other", "product:other*other"),
-            *("sum:sp~4", "sum:sp~6", "sum:n-1", "sum:d"),
-        ),
+        radial_shells=_widening(radial_width, 0.9, cutoff - 0.5, radial_shells),
+        radial_factors=radial_factors,
+        angular_shells=_widening(angular_width, 1.0, cutoff / 1.5, angular_shells),
+        angular_parts=angular_parts,
+        angular_factors=angular_factors,
     )
 
 
@@ -170,6 +203,7 @@ def _grid(
     radial_shells: list[tuple[float, float]],
     radial_factors: tuple[str, ...],
     angular_shells: list[tuple[float, float]],
+    angular_parts: tuple[tuple[float, int, float], ...],
     angular_factors: tuple[str, ...],
 ) -> SymmetrySpec:
     return SymmetrySpec(
@@ -177,7 +211,7 @@ def _grid(
         radial=tuple(RadialFunction(eta, r_s, h) for h, (eta, r_s) in product(radial_factors, radial_shells)),
         angular=tuple(
             AngularFunction(eta, r_s, lambda_, zeta, xi, h)
-            for h, (eta, r_s), (lambda_, zeta, xi) in product(angular_factors, angular_shells, _ANGULAR_PARTS)
+            for h, (eta, r_s), (lambda_, zeta, xi) in product(angular_factors, angular_shells, angular_parts)
         ),
     )
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from lmlp_stream.atoms import symmetry_tensors
@@ -123,6 +124,22 @@ def test_collinear_neighbors_have_finite_and_continuous_derivatives(spread: floa
     straight, bent = functions().evaluate(chain(0.0)), functions().evaluate(chain(spread))
     assert straight.derivatives.isfinite().all()
     torch.testing.assert_close(bent.derivatives, straight.derivatives, rtol=0, atol=50 * spread + 1e-12)
+
+
+@pytest.mark.parametrize("angle", [60.0, 120.0, 180.0])
+def test_curvatures_change_gradually_where_a_single_triple_dominates(angle: float) -> None:
+    step = np.radians(0.1)
+    values = np.array(
+        [functions().evaluate(bent(np.radians(angle) + index * step)).values[0].numpy() for index in range(-30, 31)]
+    )
+    curvatures = np.diff(values, n=2, axis=0) / step**2
+    assert np.ptp(curvatures, axis=0).max() < 0.2 * np.abs(curvatures).max()
+
+
+def bent(angle: float) -> Structure:
+    """Two hydrogens at nitrogen, their angle in rad, and a third one far away."""
+    near = [[1.01, 0.0, 0.0], [1.01 * np.cos(angle), 1.01 * np.sin(angle), 0.0]]
+    return from_ase(Atoms("NH3", [[0.0, 0.0, 0.0], *near, [0.3, -0.4, 2.6]]))
 
 
 def test_an_isolated_atom_has_zero_values_and_no_neighbors() -> None:

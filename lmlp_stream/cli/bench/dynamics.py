@@ -13,6 +13,7 @@ from jaxtyping import Float
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure, unlabelled
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
+from lmlp_stream.cli.bench.drift import Drift
 from lmlp_stream.cli.bench.workload import workload
 from lmlp_stream.cli.evaluate import labelled_structures
 from lmlp_stream.config import parse_config
@@ -97,8 +98,8 @@ def dynamics(
 ) -> dict[str, float]:
     """Drifts of runs and how many exploded; `advance` is called after each time step.
 
-    `drift_*` is the slope of a linear fit to the energy of the modified Hamiltonian that velocity Verlet follows
-    (`shadow_energies`), largest of the runs in size; `total_drift_*` the same of the plain total energy, whose
+    `drift_*` is that of the modified Hamiltonian which velocity Verlet follows, as the mean of the runs and as the
+    largest of them in size, each with its standard error; `total_drift_*` is the mean for the plain total energy, whose
     oscillation of the order of the timestep squared hides a small drift in a short run.
 
     Raises:
@@ -111,13 +112,17 @@ def dynamics(
             raise UsageError("the potential does not know every element of the structures; train it on these")
         runs.append(_run(potential, start, settings, seed=number, advance=advance))
     whole = [run for run in runs if run.whole]
+    drifts = [Drift.of(run.shadow, run.timestep, run.n_atoms) for run in whole]
+    largest = max(drifts, key=lambda drift: abs(drift.slope), default=Drift.mean(()))
     return {
         "n_runs": len(runs),
         "n_exploded": len(runs) - len(whole),
         "n_steps": settings.n_steps,
-        "drift_ev_per_atom_per_ns": _largest([run.drift(run.shadow) for run in whole]),
-        "total_drift_ev_per_atom_per_ns": _largest([run.drift(run.total) for run in whole]),
-        "total_energy_std_mev_per_atom": _largest([1000.0 * float(run.total.std()) / run.n_atoms for run in whole]),
+        **_named("drift", Drift.mean(drifts)),
+        **_named("largest_drift", largest),
+        **_named("total_drift", Drift.mean([Drift.of(run.total, run.timestep, run.n_atoms) for run in whole])),
+        "shadow_energy_std_mev_per_atom": _widest([run.shadow / run.n_atoms for run in whole]),
+        "total_energy_std_mev_per_atom": _widest([run.total / run.n_atoms for run in whole]),
         "mean_temperature_k": float(np.mean([run.temperature for run in runs])),
     }
 
@@ -145,12 +150,6 @@ class _Run:
     n_atoms: int
     temperature: float
     whole: bool
-
-    def drift(self, energies: Float[np.ndarray, "T"]) -> float:
-        """Slope of a linear fit in eV/atom/ns."""
-        nanoseconds = 1e-6 * self.timestep * np.arange(len(energies))
-        slope = np.polyfit(nanoseconds - nanoseconds.mean(), energies - energies.mean(), 1)[0]
-        return float(slope) / self.n_atoms
 
 
 def _run(
@@ -209,6 +208,13 @@ def _energies(
     return total, (total + dt**2 * (curvature - push))[1:-1]
 
 
-def _largest(values: Sequence[float]) -> float:
-    """The value that is largest in size; NaN where there is none."""
-    return max(values, key=abs, default=float("nan"))
+def _named(name: str, drift: Drift) -> dict[str, float]:
+    return {
+        f"{name}_ev_per_atom_per_ns": drift.slope,
+        f"{name}_standard_error_ev_per_atom_per_ns": drift.standard_error,
+    }
+
+
+def _widest(energies: Sequence[Float[np.ndarray, "T"]]) -> float:
+    """Largest standard deviation of energies (eV) in meV; NaN where there are none."""
+    return max((1000.0 * float(run.std()) for run in energies), default=float("nan"))

@@ -36,7 +36,7 @@ def main() -> int:
 
     findings = fuzz(chosen, arguments.records, arguments.seed, arguments.processes, observe)
     if arguments.json:
-        figures = {name: asdict(found) for name, found in findings.items()}
+        figures = {name: asdict(found) | {"reasons": dict(found.reasons)} for name, found in findings.items()}
         print(json.dumps({"seed": arguments.seed, "seconds": time.perf_counter() - started, "decoders": figures}))
     else:
         for name, found in findings.items():

@@ -1,7 +1,10 @@
 """A short run of `python -m tests.fuzz`; the long one is for a night."""
 
+import json
+
 import pytest
 
+from tests.fuzz.__main__ import main
 from tests.fuzz.decoders import decoders
 from tests.fuzz.run import run_chunk
 
@@ -21,3 +24,11 @@ def test_no_decoder_breaks_under_hostile_records(name: str) -> None:
 def test_the_same_seed_makes_the_same_records() -> None:
     one, other = (run_chunk(("journal-entry", 3, 400), seed=5) for _ in range(2))
     assert (one.n_let_in, one.reasons) == (other.n_let_in, other.reasons)
+
+
+def test_the_findings_can_be_had_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["fuzz", "--decoder", "label-request", "--records", "400", "--processes", "1", "--json"]
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 0
+    found = json.loads(capsys.readouterr().out)["decoders"]["label-request"]
+    assert found["n_records"] == found["n_let_in"] + sum(found["reasons"].values()) == 400

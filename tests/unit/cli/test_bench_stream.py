@@ -13,7 +13,7 @@ from lmlp_stream.atoms.structure import to_ase
 from lmlp_stream.cli.bench.stream.arms import chosen_arms
 from lmlp_stream.cli.bench.stream.domains import Cut, Domain, read_domains
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
-from lmlp_stream.cli.bench.stream.figures import run_figures
+from lmlp_stream.cli.bench.stream.figures import labels_until_near, run_figures
 from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config, parse_config
@@ -176,6 +176,7 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     assert figures["forward_transfer"] == pytest.approx(1 - 300 / 400)
     assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2), "the first from the moment after its domain"
     assert figures["labels_until_near_new_element"] == pytest.approx(4)
+    assert labels_until_near({0: run}) == [10, 4]
     assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
     assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])
 

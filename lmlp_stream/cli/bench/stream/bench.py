@@ -14,7 +14,7 @@ import torch
 from lmlp_stream.cli.bench.stream.arms import Arm
 from lmlp_stream.cli.bench.stream.domains import Domain
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors
-from lmlp_stream.cli.bench.stream.figures import accuracies, matrix, summary
+from lmlp_stream.cli.bench.stream.figures import accuracies, labels_until_near, matrix, summary
 from lmlp_stream.cli.bench.stream.plots import draw_curves, draw_matrix
 from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
 from lmlp_stream.cli.bench.stream.table import markdown
@@ -133,6 +133,7 @@ def _figures(
             "energy_rmse_matrix_mev_per_atom": matrix(
                 by_seed, lambda errors: errors.named("ensemble")["energy_rmse_mev_per_atom"]
             ),
+            "labels_until_near_by_domain": labels_until_near(by_seed),
             "accuracies": {seed: accuracies(run) for seed, run in by_seed.items()},
             "quarters": {seed: [asdict(quarter) for quarter in run.quarters] for seed, run in by_seed.items()},
         }

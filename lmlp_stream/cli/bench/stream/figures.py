@@ -84,6 +84,12 @@ def matrix(by_seed: Mapping[int, Run], value: Callable[[SquaredErrors], float]) 
     ]
 
 
+def labels_until_near(by_seed: Mapping[int, Run]) -> list[float]:
+    """Median over seeds of the labels from the first of each domain until it was learned; NaN where it is not known."""
+    runs = list(by_seed.values())
+    return [_middle([_until_near(run, index, _labels) for run in runs]) for index in range(len(runs[0].boundaries))]
+
+
 def accuracies(run: Run) -> list[dict[str, float]]:
     """What had been spent when the force RMSE over all domains first fell to each of `ACCURACIES`."""
     found = []

@@ -294,7 +294,7 @@ class Learner:
         kept = [self._memory.kept(id_) for id_ in due]
         structures = [structure for structure in kept if structure is not None]
         recalled = self._quarantine.audited(structures, evidence(self._residuals(structures), structures))
-        self._quarantine.is_audited(due)
+        self._quarantine.is_audited(due, {structure.id for structure in structures})
         for structure in recalled:
             self._memory.forget(structure)
         return len(recalled)

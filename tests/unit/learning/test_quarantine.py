@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import QuarantineConfig
 from lmlp_stream.learning.evidence import EVIDENCE
 from lmlp_stream.learning.learner import Learner
-from lmlp_stream.learning.quarantine import EARLY, LATE, SOON, Quarantine
+from lmlp_stream.learning.quarantine import AUDIT, EARLY, LATE, SOON, Quarantine
 from tests.unit.learning.structures import METHANE, WATER, labelled
 from tests.unit.learning.test_learner import assert_equal_states, config_of
 
@@ -174,15 +175,56 @@ def test_a_full_quarantine_judges_its_oldest_at_once():
     assert study.condemned == {structure.id for structure in wrong[:2]}
 
 
-def test_a_learned_label_is_recalled_where_others_of_its_kind_fit_better(study: Study):
-    structures, _ = study.arrive(np.repeat(row(), 48))
+def audit(study: Study, structures: list[LabelledStructure], rows: np.ndarray) -> list[LabelledStructure]:
+    """What is recalled of structures that are due, all of them kept."""
+    ids = [structure.id for structure in structures]
+    assert study.quarantine.unaudited() == ids
+    recalled = study.quarantine.audited(structures, rows)
+    study.quarantine.is_audited(ids, set(ids))
+    return recalled
+
+
+def learned(study: Study, rows: np.ndarray) -> list[LabelledStructure]:
+    """Structures that arrived with this evidence, were learned, and are due for their first audit."""
+    structures, _ = study.arrive(rows)
     study.quarantine.learned(structures, set())
-    study.go_on(EARLY[1])
-    assert study.quarantine.unaudited() == [structure.id for structure in structures]
-    recalled = study.quarantine.audited(structures, np.concatenate([np.repeat(row(), 47), row(energy=0.2)]))
-    study.quarantine.is_audited(study.quarantine.unaudited())
-    assert recalled == structures[-1:]
+    study.go_on(AUDIT[0])
+    return structures
+
+
+@pytest.mark.parametrize("members", [0.001, 0.2], ids=["members agree", "members disagree"])
+def test_a_learned_label_is_recalled_where_others_of_its_kind_fit_better(study: Study, members: float):
+    structures = learned(study, np.repeat(row(), 48))
+    rows = np.concatenate([np.repeat(row(), 47), row(energy=0.03, energy_std=members)])
+    assert audit(study, structures, rows) == structures[-1:]
     assert study.quarantine.unaudited() == []
+
+
+def test_a_learned_label_is_audited_again_whenever_its_age_has_doubled(study: Study):
+    structures = learned(study, np.repeat(row(), 16))
+    for age in AUDIT[0], 2 * AUDIT[0], 4 * AUDIT[0]:
+        assert audit(study, structures, np.repeat(row(), 16)) == []
+        study.go_on(age - TICK)
+        assert study.quarantine.unaudited() == []
+        study.go_on(TICK)
+    assert audit(study, structures, np.repeat(row(), 16)) == []
+
+
+def test_what_is_kept_no_more_is_audited_no_more(study: Study):
+    structures = learned(study, np.repeat(row(), 16))
+    study.quarantine.is_audited([structure.id for structure in structures], {structures[0].id})
+    study.go_on(AUDIT[0])
+    assert study.quarantine.unaudited() == [structures[0].id]
+
+
+@pytest.mark.parametrize(("energy", "fate"), [(0.04, "condemned"), (0.01, "released")])
+def test_what_was_recalled_is_judged_by_learned_labels_though_arrivals_were_off_by_more(energy: float, fate: str):
+    study = Study()
+    study.arrive(np.repeat(row(energy=0.05), FIRST))
+    structures = learned(study, np.repeat(row(energy=0.05), 48))
+    assert audit(study, structures, np.concatenate([np.repeat(row(), 47), row(energy=0.03)])) == structures[-1:]
+    study.go_on(LATE[0], row(energy=energy))
+    assert getattr(study, fate) == {structures[-1].id}
 
 
 def test_what_was_learned_before_anything_could_be_judged_is_recalled_in_any_case():
@@ -218,13 +260,19 @@ def test_an_energy_that_no_chemistry_explains_is_condemned_though_it_is_the_only
 
 
 def test_a_quarantine_goes_on_bit_for_bit_from_its_state(study: Study):
-    study.quarantine.learned(study.arrive(np.repeat(row(), TICK))[0], set())
+    structures = learned(study, np.repeat(row(), 48))
+    audit(study, structures, np.concatenate([np.repeat(row(), 47), row(energy=0.03)]))
     study.arrive(np.concatenate([row(energy=0.2), row(torque=1.0)]))
     other = Quarantine(QuarantineConfig())
     other.load_state_dict(study.quarantine.state_dict())
     first, second = study.quarantine.state_dict(), other.state_dict()
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
-    assert len(other) == 2
+    assert len(other) == 3
+    study.go_on(LATE[0], row(energy=0.03))
+    continued = Study()
+    continued.quarantine, continued.n_arrived = other, study.n_arrived - LATE[0]
+    continued.go_on(LATE[0], row(energy=0.03))
+    assert continued.condemned == study.condemned
 
 
 CONFIG = config_of(

@@ -5,9 +5,10 @@ letter was redriven is looked up where it would stand, so no crash can make it f
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from lmlp_stream.broker.log import Headers, Log, Message, Partition, partition_of
 from lmlp_stream.errors import BrokerError
@@ -37,11 +38,14 @@ class Redriven:
 def dead_letters(log: Log, topic: str) -> Iterator[DeadLetter | Rejection]:
     """Every dead letter that is in the topic now, oldest first; a rejection where a message is none.
 
+    A message that repeats an earlier one, headers included, is passed over: a learner that was suspended while another
+    took over may write its newest letters again when it wakes.
+
     Raises:
         BrokerError: The log cannot be reached.
     """
     begins = {partition: log.bounds(partition).begin for partition in log.partitions(topic)}
-    return (decode_dead_letter(message.value) for message in _messages(log, begins))
+    return (decode_dead_letter(message.value) for message in _distinct(_messages(log, begins)))
 
 
 def whole(log: Log, letter: DeadLetter) -> tuple[bytes, bytes] | None:
@@ -118,6 +122,15 @@ def redrive(
             advance()
         sink.flush()
     return Redriven(tuple(published), tuple(sorted(before)), tuple(lost))
+
+
+def _distinct(messages: Iterable[Message]) -> Iterator[Message]:
+    seen: set[bytes] = set()
+    for message in messages:
+        digest = blake2b(repr((message.key, message.headers)).encode() + message.value, digest_size=16).digest()
+        if digest not in seen:
+            seen.add(digest)
+            yield message
 
 
 def _chosen(log: Log, topic: str, chosen: Callable[[DeadLetter], bool]) -> Iterator[DeadLetter]:

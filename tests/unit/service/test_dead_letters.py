@@ -80,6 +80,16 @@ def test_two_letters_for_one_message_redrive_it_once() -> None:
     assert len(redrive(log, LETTERS, lambda _: True, dry_run=False).published) == 1
 
 
+def test_a_letter_that_one_learner_wrote_twice_is_read_once() -> None:
+    log = log_of((b"k", b"v"), (b"l", b"w"))
+    first, second = dead_letters(log, LETTERS)
+    assert isinstance(first, DeadLetter)
+    log.append(LETTERS, b"", encode_dead_letter(first), ())
+    assert list(dead_letters(log, LETTERS)) == [first, second]
+    log.append(LETTERS, b"", encode_dead_letter(first), (("lmlp.learner", b"another"),))
+    assert list(dead_letters(log, LETTERS)) == [first, second, first]
+
+
 def test_a_message_that_is_refused_again_can_be_redriven_again() -> None:
     log = log_of((b"k", b"v"))
     redrive(log, LETTERS, lambda _: True, dry_run=False)

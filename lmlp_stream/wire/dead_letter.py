@@ -35,6 +35,7 @@ HEADER_MEANINGS = {
     "__connect.errors.topic": "Topic of the refused message.",
     "__connect.errors.partition": "Its partition.",
     "__connect.errors.offset": "Its offset.",
+    "__connect.errors.timestamp": "Its timestamp, Unix time in ms; -1 where it has none.",
     "__connect.errors.stage": "Always VALUE_CONVERTER.",
     "__connect.errors.exception.class.name": "The reason.",
     "__connect.errors.exception.message": "The detail: value, place and remedy.",
@@ -107,12 +108,14 @@ def decode_dead_letter(value: bytes) -> DeadLetter | Rejection:
 def dead_letter_headers(dead_letter: DeadLetter) -> tuple[tuple[str, bytes], ...]:
     """Message headers as Kafka Connect writes them, so that tools for its dead letter queues read ours.
 
-    Names: Apache Kafka, `org.apache.kafka.connect.runtime.errors.DeadLetterQueueReporter`.
+    Names: Apache Kafka, `org.apache.kafka.connect.runtime.errors.DeadLetterQueueReporter`. That class has no header for
+    the timestamp of the refused message, but gives it to the record itself; here the log sets the time of the letter.
     """
     values = (
         dead_letter.topic,
         str(dead_letter.partition),
         str(dead_letter.offset),
+        str(dead_letter.timestamp_ms),
         "VALUE_CONVERTER",
         str(dead_letter.reason),
         dead_letter.detail[:MAX_DETAIL],

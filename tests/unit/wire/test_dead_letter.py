@@ -41,6 +41,7 @@ def test_headers_are_spelled_as_kafka_connect_spells_them() -> None:
     assert headers["__connect.errors.topic"] == b"lmlp.structures.v1"
     assert headers["__connect.errors.partition"] == b"0"
     assert headers["__connect.errors.offset"] == b"17"
+    assert headers["__connect.errors.timestamp"] == str(dead_letter().timestamp_ms).encode()
     assert headers["__connect.errors.exception.class.name"] == b"not_msgpack"
     assert headers["__connect.errors.exception.message"] == dead_letter().detail.encode()
 

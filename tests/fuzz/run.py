@@ -19,6 +19,10 @@ CHUNK = 5000
 WARM_CHUNKS = 4
 MAX_CRASHES = 5
 SHOWN_BYTES = 4096
+MAX_RECORD_S = 1.0
+"""Processor time that no record may take, s: a thousand times what the slowest does."""
+MAX_GROWTH_BYTES = 64 * 2**20
+"""Growth of a process's peak memory that no number of records may cause."""
 
 
 @dataclass(slots=True)
@@ -58,6 +62,16 @@ class Findings:
         self.seconds += other.seconds
         if other.slowest_s > self.slowest_s:
             self.slowest_s, self.slowest_record = other.slowest_s, other.slowest_record
+
+    def faults(self) -> list[str]:
+        """What a decoder must not do, in words; empty if it did none of it."""
+        grown_mib, allowed_mib = self.memory_growth_bytes / 2**20, MAX_GROWTH_BYTES / 2**20
+        found = {
+            f"{self.crashes} records made it crash": self.crashes > 0,
+            f"a record took {self.slowest_s:.2f} s, more than {MAX_RECORD_S:g} s": self.slowest_s > MAX_RECORD_S,
+            f"memory grew by {grown_mib:.0f} MiB, more than {allowed_mib:.0f} MiB": grown_mib > allowed_mib,
+        }
+        return [fault for fault, is_there in found.items() if is_there]
 
 
 def fuzz(

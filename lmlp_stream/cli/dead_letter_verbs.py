@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from lmlp_stream.errors import BrokerError, UsageError
 from lmlp_stream.service.dead_letters import Redriven, dead_letters, redrive, whole
 from lmlp_stream.wire.dead_letter import DeadLetter
 from lmlp_stream.wire.readable import hexdump, readable_fields
-from lmlp_stream.wire.rejection import Rejection
+from lmlp_stream.wire.rejection import Reason, Rejection
 
 SHOWN_BYTES = 256
 SHOWN_CHARACTERS = 200
@@ -51,6 +51,7 @@ def list_letters(
     listed: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     with closing(open_log(read.log.url, client=CLIENT, create=False)) as log:
+        _check_reasons(log, read, reason or ())
         for letter in _letters(log, read):
             if reason and letter.reason not in reason:
                 continue
@@ -116,17 +117,38 @@ def redrive_letters(
     def chosen(letter: DeadLetter) -> bool:
         return (not reason or letter.reason in reason) and (not address or letter.address in address)
 
-    with closing(open_log(read.log.url, client=CLIENT, create=False)) as log, counting("redriving") as advance:
-        result = redrive(log, read.log.dead_letters, chosen, dry_run=dry_run, advance=advance)
+    with closing(open_log(read.log.url, client=CLIENT, create=False)) as log:
+        _check_reasons(log, read, reason or ())
+        with counting("redriving") as advance:
+            result = redrive(log, read.log.dead_letters, chosen, dry_run=dry_run, advance=advance)
+        left = set(address or ()).difference(result.published, result.before, result.lost)
+        others = [letter for letter in _letters(log, read) if letter.address in left] if left else []
     _report(result, dry_run=dry_run, as_json=as_json)
     if result.lost:
         raise BrokerError(
             f"{counted(len(result.lost), 'message')} cannot be redriven, the first is {result.lost[0]}: the letter "
             "holds only its beginning and the log no longer has it; ask its publisher to send it again"
         )
-    unknown = set(address or ()).difference(result.published, result.before)
+    if others:
+        raise UsageError(
+            f"{others[0].address} was refused for another reason, {others[0].reason}: add --reason {others[0].reason}, "
+            "or leave --reason out"
+        )
+    if left:
+        raise UsageError(f"no dead letter tells of {min(left)!r}; `lmlp-stream dead-letters list` prints addresses")
+
+
+def _check_reasons(log: Log, config: Config, asked: Iterable[str]) -> None:
+    """Refuse a reason that nobody gives: neither this version nor, if a newer one wrote them, a letter of the log.
+
+    Raises:
+        UsageError: There is one.
+    """
+    unknown = set(asked).difference(Reason)
     if unknown:
-        raise UsageError(f"no dead letter tells of {min(unknown)!r}; `lmlp-stream dead-letters list` prints addresses")
+        unknown -= {letter.reason for letter in _letters(log, config)}
+    if unknown:
+        raise UsageError(f"--reason {min(unknown)}: there is no such reason; there are {', '.join(sorted(Reason))}")
 
 
 def _letters(log: Log, config: Config) -> Iterator[DeadLetter]:

@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -13,7 +14,8 @@ from lmlp_stream.cli.main import main
 from lmlp_stream.config import load_config
 from lmlp_stream.service.refusals import Refusals
 from lmlp_stream.wire.arrays import packed
-from lmlp_stream.wire.dead_letter import MAX_KEPT_BYTES
+from lmlp_stream.wire.dead_letter import MAX_KEPT_BYTES, encode_dead_letter
+from lmlp_stream.wire.examples import dead_letter
 from lmlp_stream.wire.rejection import Reason, Rejection
 
 TOPIC = "lmlp.structures.v1"
@@ -113,6 +115,32 @@ def test_the_raw_bytes_of_a_cut_letter_are_written_whole(monkeypatch, capsys, co
 def test_an_address_without_a_letter_ends_with_code_2(monkeypatch, capsys, config: Path, verb: list[str]):
     assert run(monkeypatch, *[part.format(config=config) for part in verb]) == 2
     assert "no dead letter tells of 'a/0/9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["list", "redrive"])
+def test_a_reason_that_nobody_gives_ends_with_code_2_and_the_reasons_there_are(
+    monkeypatch, capsys, config: Path, verb: str
+):
+    assert run(monkeypatch, verb, config, "--reason", "too_large", "--reason", "bogus") == 2
+    said = capsys.readouterr()
+    assert "--reason bogus: there is no such reason; there are bad_array, bad_cell," in said.err
+    assert said.out == ""
+    assert len(published(config)) == 3
+
+
+def test_a_reason_that_only_a_newer_learner_gives_is_one(monkeypatch, capsys, config: Path):
+    log = open_log(load_config(config).log.url, client="test")
+    letter = replace(dead_letter(), reason="invented_later")
+    log.sink().send(load_config(config).log.dead_letters, key=b"", value=encode_dead_letter(letter))
+    assert run(monkeypatch, "list", config, "--reason", "invented_later") == 0
+    assert capsys.readouterr().out.endswith("1 dead letter: invented_later 1\n")
+
+
+def test_an_address_that_was_refused_for_another_reason_is_told_so(monkeypatch, capsys, config: Path):
+    asked = ("--address", f"{TOPIC}/0/1", "--reason", "too_large")
+    assert run(monkeypatch, "redrive", config, *asked) == 2
+    assert f"{TOPIC}/0/1 was refused for another reason, not_finite: add --reason not_finite" in capsys.readouterr().err
+    assert len(published(config)) == 3
 
 
 def test_a_dry_run_publishes_nothing(monkeypatch, capsys, config: Path):

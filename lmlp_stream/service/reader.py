@@ -1,6 +1,7 @@
 """The reader of structures: it proposes what the next tick learns, and fetches what the journal says."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -78,7 +79,7 @@ class Reader:
         """The messages of these ranges in the order of partition and offset; the positions move behind them.
 
         Raises:
-            BrokerError: The log no longer has them, or they do not begin at the positions.
+            BrokerError: The log no longer has them all, or they do not begin at the positions.
         """
         for item in ranges:
             position = self.positions[self._partition(item.partition)]
@@ -96,6 +97,7 @@ class Reader:
                     f"the journal names records {ranges} that the log does not deliver; was it truncated?"
                 )
         taken = [m for m in self._buffer if m.partition in ends and m.offset < ends[m.partition]]
+        self._check_counts(ranges, taken)
         self._buffer = [m for m in self._buffer if m.partition not in ends or m.offset >= ends[m.partition]]
         self.positions |= ends
         return sorted(taken, key=lambda m: (m.partition, m.offset))
@@ -107,6 +109,16 @@ class Reader:
     def close(self) -> None:
         """Release the connection."""
         self._source.close()
+
+    def _check_counts(self, ranges: tuple[Range, ...], taken: list[Message]) -> None:
+        n_found = Counter(message.partition.index for message in taken)
+        for item in ranges:
+            if item.n_records and n_found[item.partition] != item.n_records:
+                raise BrokerError(
+                    f"the journal names {item.n_records} records of {self._partition(item.partition).topic}"
+                    f"[{item.partition}] from offset {item.begin} up to {item.end}, and the log has "
+                    f"{n_found[item.partition]} there: records were lost; restore the log from a backup"
+                )
 
     def _partition(self, index: int) -> Partition:
         for partition in self.positions:
@@ -124,7 +136,8 @@ def ranges_of(messages: tuple[Message, ...], positions: Mapping[Partition, int])
     ends: dict[Partition, int] = {}
     for message in messages:
         ends[message.partition] = max(ends.get(message.partition, 0), message.offset + 1)
-    return tuple(Range(p.index, positions[p], end) for p, end in sorted(ends.items()))
+    counts = Counter(message.partition for message in messages)
+    return tuple(Range(p.index, positions[p], end, counts[p]) for p, end in sorted(ends.items()))
 
 
 def start_positions(log: Log, topic: str, saved: Mapping[str, int]) -> dict[Partition, int]:

@@ -1,7 +1,7 @@
 """Journal entries: which records a learner learned together, in which order, and who was allowed to decide it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from lmlp_stream.wire.envelope import Envelope
@@ -13,11 +13,16 @@ MAX_ENTRY_BYTES = 2**18
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Records of one partition, from `begin` up to but not including `end`."""
+    """Records of one partition, from `begin` up to but not including `end`.
+
+    Attributes:
+        n_records: How many they are: fewer than offsets where marks of transactions stand between; 0: not written down.
+    """
 
     partition: int
     begin: int
     end: int
+    n_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,25 @@ class Ranges:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A list of counts."""
+
+    meaning: str
+    required: bool = False
+
+    def read(self, value: object, place: str) -> tuple[int, ...]:
+        """The counts."""
+        if not isinstance(value, list):
+            raise wrong_type(value, place, "a list of counts")
+        return tuple(_NUMBER.read(item, f"{place}[{index}]") for index, item in enumerate(value))
+
+    def schema(self) -> JsonSchema:
+        """JSON Schema of the list."""
+        number = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
+        return {"type": "array", "items": number, "description": self.meaning}
+
+
 JOURNAL_ENTRY = Envelope(
     "journal-entry",
     1,
@@ -87,6 +111,7 @@ JOURNAL_ENTRY = Envelope(
         "writer": Text("The process that wrote it."),
         "number": Integer("Which decision of the learner's life it is, from 0; not of a claim.", required=False),
         "ranges": Ranges("The records of a tick.", required=False),
+        "n_records": Counts("How many records each of the ranges holds; 0: not known."),
     },
 )
 
@@ -100,6 +125,7 @@ def encode_entry(entry: Entry) -> bytes:
         fields["number"] = entry.number
     if isinstance(entry, Tick):
         fields["ranges"] = [[item.partition, item.begin, item.end] for item in entry.ranges]
+        fields["n_records"] = [item.n_records for item in entry.ranges]
     return JOURNAL_ENTRY.pack(fields)
 
 
@@ -126,7 +152,21 @@ def _entry(fields: Mapping[str, Any]) -> Entry:
             raise RefusalError(Reason.MISSING_FIELD, f"a {kind} has no {name}; write it")
     if kind == "tell":
         return Tell(epoch, writer, fields["number"])
-    return Tick(epoch, writer, fields["number"], fields["ranges"])
+    ranges = fields["ranges"]
+    return Tick(
+        epoch, writer, fields["number"], _counted(ranges, fields["n_records"]) if "n_records" in fields else ranges
+    )
+
+
+def _counted(ranges: tuple[Range, ...], counts: tuple[int, ...]) -> tuple[Range, ...]:
+    if len(counts) != len(ranges):
+        raise RefusalError(Reason.OUT_OF_RANGE, f"n_records has {len(counts)} counts for {len(ranges)} ranges")
+    for item, n_records in zip(ranges, counts, strict=True):
+        if n_records > item.end - item.begin:
+            raise RefusalError(
+                Reason.OUT_OF_RANGE, f"n_records names {n_records} records from {item.begin} to {item.end}; write fewer"
+            )
+    return tuple(replace(item, n_records=n_records) for item, n_records in zip(ranges, counts, strict=True))
 
 
 def _range(value: object, place: str) -> Range:

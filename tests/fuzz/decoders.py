@@ -101,7 +101,7 @@ def _announcements() -> tuple[bytes, ...]:
 
 
 def _entries() -> tuple[bytes, ...]:
-    ranges = tuple(Range(index, 16 * index, 16 * index + 16) for index in range(4))
+    ranges = tuple(Range(index, 16 * index, 16 * index + 16, 16) for index in range(4))
     entries = (Claim(1, "host:1:abc"), Tick(1, "host:1:abc", 7, ranges), Tell(2, "host:2:def", 8))
     return tuple(encode_entry(entry) for entry in entries)
 

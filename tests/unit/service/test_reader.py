@@ -4,6 +4,7 @@ import pytest
 
 from lmlp_stream.broker.log import Partition, TopicSpec
 from lmlp_stream.broker.memory import MemoryLog
+from lmlp_stream.errors import BrokerError
 from lmlp_stream.service import reader as reader_module
 from lmlp_stream.service.reader import Reader, ranges_of
 from lmlp_stream.wire.journal import Range
@@ -88,6 +89,25 @@ def test_records_the_log_does_not_have_are_an_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(reader_module.BrokerError, match="truncated"):
         reader.take((Range(0, 0, 9),))
     assert Partition(TOPIC, 0) in reader.positions
+
+
+@pytest.mark.parametrize("n_records", [4, 6])
+def test_a_range_that_holds_more_or_fewer_records_than_the_journal_says_is_an_error(n_records: int) -> None:
+    log = filled(20, 1)
+    del log._messages[Partition(TOPIC, 0)][3]
+    reader = reader_of(log)
+    message = rf"names {n_records} records of {TOPIC}\[0\] from offset 0 up to 6, and the log has 5 there: .*; restore"
+    with pytest.raises(BrokerError, match=message):
+        reader.take((Range(0, 0, 6, n_records),))
+    assert len(reader_of(log).take((Range(0, 0, 6),))) == 5
+
+
+def test_ranges_count_their_records() -> None:
+    reader = reader_of(filled(20, 4))
+    messages = propose(reader, 16).messages
+    ranges = ranges_of(messages, reader.positions)
+    assert sum(item.n_records for item in ranges) == 16
+    assert [item.n_records for item in ranges] == [item.end - item.begin for item in ranges]
 
 
 def test_a_position_that_the_log_does_not_reach_stops_the_learner_at_once() -> None:

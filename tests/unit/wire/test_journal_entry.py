@@ -9,7 +9,7 @@ from lmlp_stream.wire.journal import Claim, Entry, Range, Tell, Tick, decode_ent
 
 ENTRIES = (
     Claim(1, "host:1:abc"),
-    Tick(2, "host:1:abc", 7, (Range(0, 0, 16), Range(3, 8, 9))),
+    Tick(2, "host:1:abc", 7, (Range(0, 0, 16, 15), Range(3, 8, 9))),
     Tick(2, "host:1:abc", 8, ()),
     Tell(2, "host:1:abc", 9),
 )
@@ -41,12 +41,23 @@ def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
         {"ranges": [[1, 0, 16], [0, 0, 16]]},
         {"ranges": [[0, 0, 16], [0, 16, 32]]},
         {"ranges": [[0, 0, 2**64 - 1]]},
+        {"n_records": 15},
+        {"n_records": [15]},
+        {"n_records": [15, 2]},
+        {"n_records": [15, 1.0]},
+        {"n_records": [-1, 1]},
     ],
 )
 def test_a_garbled_field_is_a_value_error(changes: dict[str, Any]) -> None:
     tree = msgpack.unpackb(encode_entry(ENTRIES[1]))
     with pytest.raises(ValueError, match=next(iter(changes))):
         decode_entry(msgpack.packb(tree | changes))
+
+
+def test_an_entry_of_before_records_were_counted_names_no_number() -> None:
+    tree = msgpack.unpackb(encode_entry(ENTRIES[1]))
+    del tree["n_records"]
+    assert decode_entry(msgpack.packb(tree)) == Tick(2, "host:1:abc", 7, (Range(0, 0, 16), Range(3, 8, 9)))
 
 
 @pytest.mark.parametrize("missing", ["kind", "epoch", "writer", "number", "ranges"])

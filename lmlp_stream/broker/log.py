@@ -181,6 +181,22 @@ def check_position(partition: Partition, position: int, bounds: Bounds) -> None:
         )
 
 
+def check_whole(partition: Partition, offsets: Iterable[int], expected: range) -> None:
+    """Nothing, if a log that numbers without gaps still has the messages of these offsets.
+
+    Raises:
+        BrokerError: Some are missing; the message names the first of them.
+    """
+    there = set(offsets)
+    missing = [offset for offset in expected if offset not in there]
+    if missing:
+        last = next(at for at in range(missing[0], expected.stop) if at + 1 in there or at + 1 == expected.stop)
+        raise BrokerError(
+            f"{partition.topic}[{partition.index}] has lost the messages of offsets {missing[0]} to {last}: "
+            "restore the log from a backup, or begin a new one"
+        )
+
+
 def check_size(topic: str, key: bytes, value: bytes, headers: Headers) -> int:
     """Size of a message, bytes.
 

@@ -1,6 +1,7 @@
 """The log in one SQLite file: the embedded form, shared by any number of processes of one machine.
 
-WAL journal, every commit flushed to the disk (`synchronous=FULL`), offsets from 0 that are never used twice.
+WAL journal, every commit flushed to the disk (`synchronous=FULL`), offsets from 0 without gaps that are never used
+twice: where one is missing in a topic that is not compacted, the file lost a message, and reading there is an error.
 Not for network file systems: their locks do not hold what SQLite needs.
 """
 
@@ -22,6 +23,7 @@ from lmlp_stream.broker.log import (
     TopicSpec,
     check_position,
     check_size,
+    check_whole,
     in_order,
     missing_partition,
     missing_topic,
@@ -143,6 +145,8 @@ class SqliteSource:
                     "WHERE partition_id = ? AND offset >= ? ORDER BY offset LIMIT ?",
                     (partition_id, position, max_messages),
                 ).fetchall()
+                if not _is_compacted(connection, partition_id):
+                    check_whole(partition, (row[0] for row in rows), range(position, min(end, position + max_messages)))
                 messages += [
                     Message(partition, offset, key, value, _decode_headers(headers), timestamp_ms)
                     for offset, key, value, headers, timestamp_ms in rows
@@ -265,11 +269,15 @@ def _find(connection: sqlite3.Connection, partition: Partition) -> tuple[int, in
 
 def _bounds(connection: sqlite3.Connection, partition_id: int, end: int) -> Bounds:
     """From the oldest row that is there; a compacted partition begins at 0 whatever rows it lost."""
-    (compacted,) = connection.execute("SELECT compacted FROM partition WHERE id = ?", (partition_id,)).fetchone()
-    if compacted:
+    if _is_compacted(connection, partition_id):
         return Bounds(0, end)
     (oldest,) = connection.execute("SELECT min(offset) FROM message WHERE partition_id = ?", (partition_id,)).fetchone()
     return Bounds(end if oldest is None else oldest, end)
+
+
+def _is_compacted(connection: sqlite3.Connection, partition_id: int) -> bool:
+    (compacted,) = connection.execute("SELECT compacted FROM partition WHERE id = ?", (partition_id,)).fetchone()
+    return bool(compacted)
 
 
 def _append(connection: sqlite3.Connection, pending: Iterable[tuple[str, bytes, bytes, Headers, int]]) -> None:

@@ -69,7 +69,7 @@ def message_at(log: Log, partition: Partition, offset: int) -> Message | None:
     """The message at this place, or None where the log no longer has it.
 
     Raises:
-        BrokerError: The log cannot be reached.
+        BrokerError: The log cannot be reached, or lost what lies between others.
     """
     bounds = log.bounds(partition)
     if not bounds.begin <= offset < bounds.end:

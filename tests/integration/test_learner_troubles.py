@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -29,6 +30,15 @@ def admin(kafka_url: str) -> Iterator[KafkaAdminClient]:
     admin.close()
 
 
+def lose(run: Any, where: str) -> None:
+    """Delete records of the stream from an SQLite log."""
+    with closing(sqlite3.connect(run.config.log.url.removeprefix("sqlite:"))) as database, database:
+        database.execute(
+            f"DELETE FROM message WHERE {where} AND partition_id = (SELECT id FROM partition WHERE topic = ?)",
+            (run.config.log.structures,),
+        )
+
+
 def fed(run: Any, publish: Publish, records: list[bytes]) -> Any:
     with closing(open_log(run.config.log.url, client="test")) as log:
         publish(run.config, log, records)
@@ -51,15 +61,26 @@ def test_an_sqlite_log_whose_oldest_records_are_gone_stops_the_learner(
     run = fed(learning(), publish, records[:20])
     balance(run.learn("--until-end", "--json"))
     fed(run, publish, records[20:])
-    with closing(sqlite3.connect(run.config.log.url.removeprefix("sqlite:"))) as database, database:
-        database.execute(
-            "DELETE FROM message WHERE offset < 30 AND partition_id = (SELECT id FROM partition WHERE topic = ?)",
-            (run.config.log.structures,),
-        )
+    lose(run, "offset < 30")
     stopped = run.learn("--until-end")
     assert stopped.returncode == 5
     assert "position 20" in stopped.stderr
     assert "messages were deleted" in stopped.stderr
+
+
+@pytest.mark.parametrize("learned_before", [True, False])
+def test_an_sqlite_log_that_lost_records_in_its_middle_stops_the_learner(
+    learning: Any, publish: Publish, records: list[bytes], learned_before: bool
+) -> None:
+    run = fed(learning(), publish, records[:40])
+    if learned_before:
+        balance(run.learn("--until-end", "--json"))
+        shutil.rmtree(checkpoints_folder(run.config))
+    lose(run, "offset BETWEEN 10 AND 12")
+    stopped = run.learn("--until-end")
+    assert stopped.returncode == 5
+    told = " ".join(stopped.stderr.split())
+    assert f"{run.config.log.structures}[0] has lost the messages of offsets 10 to 12" in told
 
 
 @pytest.mark.kafka

@@ -133,11 +133,35 @@ def test_an_offset_is_never_used_again(tmp_path: Path) -> None:
         sink.send("t.v1", key=b"k", value=value)
     sink.flush()
     with sqlite3.connect(tmp_path / "log.db") as connection:
-        connection.execute("DELETE FROM message WHERE offset = 1")
+        connection.execute("DELETE FROM message")
     connection.close()
     sink.send("t.v1", key=b"k", value=b"2")
     sink.close()
-    assert [(message.offset, message.value) for message in everything(log)] == [(0, b"0"), (2, b"2")]
+    assert [(message.offset, message.value) for message in everything(log)] == [(2, b"2")]
+    log.close()
+
+
+@pytest.mark.parametrize(("lost", "named"), [((3, 4, 7), "3 to 4"), ((7, 8), "7 to 8"), ((8, 9), "8 to 9")])
+def test_what_is_missing_in_the_middle_or_at_the_end_is_named(
+    tmp_path: Path, lost: tuple[int, ...], named: str
+) -> None:
+    log = SqliteLog(tmp_path / "log.db")
+    log.ensure([TOPIC])
+    sink = log.sink()
+    for number in range(10):
+        sink.send("t.v1", key=b"k", value=b"%d" % number)
+    sink.close()
+    with sqlite3.connect(tmp_path / "log.db") as connection:
+        connection.executemany("DELETE FROM message WHERE offset = ?", [(offset,) for offset in lost])
+    connection.close()
+    source = log.source({PARTITION: 1})
+    assert [message.offset for message in source.poll(lost[0] - 1, 0.0)] == list(range(1, lost[0]))
+    for max_messages in (1, 2, 100):
+        with pytest.raises(BrokerError, match=rf"t\.v1\[0\] has lost the messages of offsets {named.split(' ')[0]} to"):
+            source.poll(max_messages, 0.0)
+    with pytest.raises(BrokerError, match=rf"offsets {named}: restore the log from a backup"):
+        source.poll(100, 0.0)
+    source.close()
     log.close()
 
 

@@ -118,6 +118,8 @@ class _Conductor:
         """Replay what the journal decided, then decide and learn what comes."""
         self._hold.confirm()
         entries = self._journal.claim()
+        if not entries and self._n_ticks == 0:
+            self._reader.warn_of_late_begin()
         self._watch.look(self._learner, self._reader)
         for entry in entries:
             if stopped():

@@ -1,5 +1,6 @@
 """The reader of structures: it proposes what the next tick learns, and fetches what the journal says."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,8 @@ from lmlp_stream.wire.journal import Range
 from lmlp_stream.wire.limits import Limits
 from lmlp_stream.wire.record import decode
 from lmlp_stream.wire.rejection import Rejection
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.2
 FETCH_TIMEOUT_S = 120.0
@@ -101,6 +104,15 @@ class Reader:
         self._buffer = [m for m in self._buffer if m.partition not in ends or m.offset >= ends[m.partition]]
         self.positions |= ends
         return sorted(taken, key=lambda m: (m.partition, m.offset))
+
+    def warn_of_late_begin(self) -> None:
+        """Say of which partitions the log no longer has the beginning: a new learner begins behind it."""
+        late = [f"{p.topic}[{p.index}] at offset {at}" for p, at in sorted(self.positions.items()) if at > 0]
+        if late:
+            logger.warning(
+                "this new learner begins %s: what came before is no longer in the log and is not learned",
+                ", ".join(late),
+            )
 
     def lag(self) -> dict[int, int]:
         """Records of each partition that are not learned yet."""

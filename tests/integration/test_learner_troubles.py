@@ -83,6 +83,21 @@ def test_an_sqlite_log_that_lost_records_in_its_middle_stops_the_learner(
     assert f"{run.config.log.structures}[0] has lost the messages of offsets 10 to 12" in told
 
 
+def test_a_new_learner_of_a_log_whose_oldest_records_are_gone_says_where_it_begins(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    run = fed(learning(), publish, records[:20])
+    lose(run, "offset < 5")
+    first = run.learn("--until-end", "--json")
+    assert sum(balance(first)[name] for name in ("n_learned", "n_held_out", "n_unlearned")) == 15
+    warning = f"this new learner begins {run.config.log.structures}[0] at offset 5: what came before is no longer"
+    assert " ".join(first.stderr.split()).count(warning) == 1
+    fed(run, publish, records[20:30])
+    again = run.learn("--until-end", "--json")
+    assert balance(again)["n_learned"] > 0
+    assert "begins" not in again.stderr
+
+
 @pytest.mark.kafka
 def test_a_kafka_log_whose_oldest_records_are_gone_stops_the_learner(
     learning: Any, publish: Publish, records: list[bytes], kafka_url: str, admin: KafkaAdminClient

@@ -128,4 +128,16 @@ POINTS: dict[str, Arrange] = {
 }
 """What each name arranges: the deed is done at every passage of the point."""
 
+KINDS = {
+    "write": ("checkpoint.write",),
+    "fsync": ("fsync", "fsynced"),
+    "rename": ("checkpoint.rename", "checkpoint.renamed", "snapshot.replace", "snapshot.replaced"),
+    "announce": ("announce.send", "announce.sent", "announce.flushed"),
+    "journal append": ("journal.send", "journal.sent", "journal.flushed", "journal.transaction"),
+    "commit": ("commit", "committed"),
+    "prune": ("checkpoint.prune",),
+    "dead letter": ("dead-letter.sent", "dead-letter.flushed"),
+}
+"""Every point once, by what happens there."""
+
 ONLY_SQLITE = ("journal.transaction",)

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.chaos.ambushes import AMBUSH_SHARE, Ambushes
 from tests.chaos.arena import RAGGED, RECORDS_PER_TICK, STEADY, Arena, Cadence
 from tests.chaos.failpoints import ONLY_SQLITE, POINTS
 from tests.chaos.nursery import Ambush, Child
@@ -27,6 +28,8 @@ WINDOWS = ("announce.send", "announce.sent", "checkpoint.rename", "dead-letter.s
 log and no file system makes asking and doing one deed. Such a late deed is what its successor does too: the same
 snapshot under the same id, a checkpoint of the same journal, the dead letter of the same record. The comparison at the
 end sees to that."""
+SLEEPS = tuple(point for point in POINTS if point not in ONLY_SQLITE)
+"""Where a learner is put to sleep."""
 SAME = ("state_sha256", "labels_learned", "n_steps", "snapshot_id")
 
 
@@ -92,6 +95,7 @@ class Trial:
         self._due = 0
         self._damaged_at = 0
         self._harm = harm
+        self._ambushes = Ambushes(self._random, [point for point in POINTS if not (plan.url and point in ONLY_SQLITE)])
         self._victim = self._arena("victim", plan.url, RAGGED if plan.ragged else STEADY)
         kind = (plan.url.partition(":")[0] or "sqlite") + (" ragged" if plan.ragged else "")
         self.report = Report(log=kind, labels=plan.labels, records=len(self._stream.records))
@@ -99,18 +103,20 @@ class Trial:
     def run(self, *, broker_kills: int = 0, broker_stalls: int = 0) -> Report:
         """Play the trial through."""
         began = time.monotonic()
-        fates = ["kill"] * self._plan.kills + ["suspend"] * self._plan.suspensions + ["break"] * broker_kills
-        fates += ["stall"] * broker_stalls
+        n_ambushes = round(AMBUSH_SHARE * self._plan.kills)
+        fates = ["ambush"] * n_ambushes + ["kill"] * (self._plan.kills - n_ambushes)
+        fates += ["suspend"] * self._plan.suspensions + ["break"] * broker_kills + ["stall"] * broker_stalls
         self._random.shuffle(fates)
-        points = self._points()
         for number, fate in enumerate(fates):
             self._due = len(self._stream.records) * (number + 1) // (len(fates) + 1)
             if not self._plan.ragged:
                 self._feed_up_to(self._due)
-            if fate == "kill":
-                self._kill_one(points[number % len(points)] if self._random.random() < 0.6 else "")
+            if fate == "ambush":
+                self._ambush_one()
+            elif fate == "kill":
+                self._kill_one()
             elif fate == "suspend":
-                self._suspend_one(points[number % len(points)] if self._random.random() < 0.7 else "")
+                self._suspend_one(self._random.choice(SLEEPS) if self._random.random() < 0.7 else "")
             else:
                 self._outlive_the_broker(fate)
             self._damage_sometimes()
@@ -132,11 +138,6 @@ class Trial:
             seed=self._plan.seed,
         )
 
-    def _points(self) -> list[str]:
-        points = [point for point in POINTS if not (self._plan.url and point in ONLY_SQLITE)]
-        self._random.shuffle(points)
-        return points
-
     def _feed_up_to(self, end: int) -> None:
         if end > self._fed:
             self._victim.feed(self._stream.records[self._fed : end])
@@ -154,19 +155,22 @@ class Trial:
         size, ended = self._victim.history_size, self._ended(child)
         return lambda: ended() or self._victim.history_size > size
 
-    def _kill_one(self, point: str) -> None:
-        """A learner that is killed at a failpoint, or at any time."""
-        ambush = Ambush(point, self._random.randint(1, 4)) if point else None
+    def _ambush_one(self) -> None:
+        """A learner that is killed at a failpoint."""
+        ambush = self._ambushes.next()
         child = self._victim.learner(*self._pace(), ambush=ambush)
         self._drip(child)
-        place = point
-        if ambush is None:
-            early = self._random.random() < EARLY_SHARE
-            place = "birth" if early else "any time"
-            self._let_live(child, early=early)
-        elif not self._until(child, self._ended(child), self._idle):
-            place = "idle"
-        self._end(child, place)
+        reached = self._until(child, self._ended(child), self._idle)
+        self._ambushes.happened(reached=reached)
+        self._end(child, ambush.point if reached else "idle")
+
+    def _kill_one(self) -> None:
+        """A learner that is killed at any time."""
+        child = self._victim.learner(*self._pace())
+        self._drip(child)
+        early = self._random.random() < EARLY_SHARE
+        self._let_live(child, early=early)
+        self._end(child, "birth" if early else "any time")
 
     def _pace(self) -> tuple[str, ...]:
         """With ragged ticks a life saves never or always, so that long replays are killed between two checkpoints."""
@@ -212,7 +216,6 @@ class Trial:
 
     def _suspend_one(self, point: str) -> None:
         """A learner that is suspended while another takes over: when it wakes it is fenced."""
-        point = "" if point in ONLY_SQLITE else point
         ambush = Ambush(point, self._random.randint(1, 4), signal.SIGSTOP) if point else None
         sleeper = self._victim.learner(ambush=ambush)
         self._drip(sleeper)

@@ -141,7 +141,13 @@ def describe(path: Path) -> dict[str, Any]:
         DamagedStoreError: The checkpoint is damaged, or all of them are.
     """
     if (path / HEADER_FILE).exists() or _NUMBERED.fullmatch(path.name):
-        return {**_verified_header(path), "path": str(path), "damaged": []}
+        try:
+            return {**_verified_header(path), "path": str(path), "damaged": []}
+        except DamagedStoreError as error:
+            raise DamagedStoreError(
+                f"{error}; `lmlp-stream inspect {path.parent}` names the newest intact one, with which "
+                "`lmlp-stream learn` goes on by itself"
+            ) from error
     found = _newest_intact(_one_learner(path))
     if found is None:
         raise UsageError(f"there is no checkpoint in {path}; name a checkpoint, a folder of checkpoints or a store")
@@ -220,7 +226,7 @@ def _verified_header(path: Path) -> dict[str, Any]:
         if header.get("state_file_sha256") != _file_sha256(path / STATE_FILE):
             raise DamagedStoreError(f"{path / STATE_FILE} is not what its digest says")
     except OSError as error:
-        raise DamagedStoreError(f"{path} cannot be read: {error.strerror}") from error
+        raise DamagedStoreError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise DamagedStoreError(f"{path / HEADER_FILE} is not JSON: {error}") from error
     return header

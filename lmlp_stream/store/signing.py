@@ -5,7 +5,9 @@ it lies, when it was made and by which version of the code is not signed. Keys a
 digits.
 """
 
+import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 KEY = "LMLP_SNAPSHOT_SIGNING_KEY"
 KEY_FILE = "LMLP_SNAPSHOT_SIGNING_KEY_FILE"
 MAX_KEY_FILE_BYTES = 1024
+OTHERS = 0o077
+"""Permissions that a file with a private key gives nobody: those of its group and of everybody."""
 
 _SIGNED_AS = b"lmlp-snapshot/1:"
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -57,7 +61,7 @@ def signer(environ: Mapping[str, str]) -> Sign | None:
     LMLP_SNAPSHOT_SIGNING_KEY holds the key, or LMLP_SNAPSHOT_SIGNING_KEY_FILE names a file that does.
 
     Raises:
-        ConfigError: What is there is not a private key; the message does not repeat it.
+        ConfigError: What is there is not a private key, or others may read it; the message does not repeat it.
         UsageError: `cryptography` is not installed.
     """
     private, path = environ.get(KEY, ""), environ.get(KEY_FILE, "")
@@ -115,9 +119,15 @@ def _signed(snapshot_id: str) -> bytes:
 def _read_key(path: str) -> str:
     try:
         with Path(path).open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & OTHERS:
+                raise ConfigError(
+                    f"{KEY_FILE} = {path!r} is open to others than its owner; type: chmod 600 {shlex.quote(path)}"
+                )
             return file.read(MAX_KEY_FILE_BYTES).decode("ascii").strip()
     except OSError as error:
-        raise ConfigError(f"{KEY_FILE} = {path!r} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"{KEY_FILE} = {path!r} cannot be read: {error.strerror}; name the file that `lmlp-stream keys FILE` made"
+        ) from error
     except UnicodeDecodeError:
         return ""
 

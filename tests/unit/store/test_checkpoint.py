@@ -1,7 +1,7 @@
 import json
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -198,6 +198,25 @@ def test_a_checkpoint_is_described_from_any_folder_above_it(tmp_path: Path) -> N
         assert said["state_sha256"] == state_sha256(state(1))
         assert HEADER.items() <= said.items()
         json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda path: (path / "state.safetensors").write_bytes(b""), "state.safetensors is not what its digest says"),
+        (lambda path: (path / "checkpoint.json").unlink(), "checkpoint.json cannot be read: No such file"),
+    ],
+)
+def test_a_damaged_checkpoint_says_where_an_intact_one_is_looked_for(
+    tmp_path: Path, damage: Callable[[Path], object], fault: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    intact, damaged = checkpoints.save(state(0), HEADER), checkpoints.save(state(1), HEADER)
+    damage(damaged)
+    with pytest.raises(DamagedStoreError, match=fault) as caught:
+        describe(damaged)
+    assert f"`lmlp-stream inspect {tmp_path}` names the newest intact one" in str(caught.value)
+    assert describe(tmp_path)["path"] == str(intact)
 
 
 def test_a_store_of_two_learners_asks_which(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
 import json
+import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -69,9 +71,23 @@ def test_a_public_key_that_is_no_good_trusts_nobody(public: str) -> None:
 
 def test_the_key_may_stand_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(OURS.private + "\n")
+    (tmp_path / "key").chmod(0o600)
     sign = signer({KEY_FILE: str(tmp_path / "key")})
     assert sign
     assert sign(manifest().id) == signed().signature
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "the key"
+    file.write_text(OURS.private + "\n")
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match="chmod 600") as caught:
+        signer({KEY_FILE: str(file)})
+    assert OURS.private not in str(caught.value)
+    command = str(caught.value).partition("type: ")[2]
+    subprocess.run(shlex.split(command), check=True)
+    assert signer({KEY_FILE: str(file)}) is not None
 
 
 def test_without_a_key_nobody_signs() -> None:
@@ -81,6 +97,7 @@ def test_without_a_key_nobody_signs() -> None:
 @pytest.mark.parametrize("content", [b"", b"Ruritania", b"\xff\x00", ("f" * 65).encode()])
 def test_a_key_that_is_none_is_not_repeated(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(content)
+    (tmp_path / "key").chmod(0o600)
     with pytest.raises(ConfigError, match="KEY_FILE does not give 64 hexadecimal digits") as caught:
         signer({KEY_FILE: str(tmp_path / "key")})
     assert "Ruritania" not in str(caught.value)
@@ -90,7 +107,9 @@ def test_a_key_that_is_none_is_not_repeated(content: bytes, tmp_path: Path) -> N
 
 
 def test_a_key_file_that_is_not_there_and_two_keys_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be read: No such file.*; name the file that `lmlp-stream keys FILE` made"
+    ):
         signer({KEY_FILE: str(tmp_path / "nowhere")})
     with pytest.raises(ConfigError, match="set one of them"):
         signer({KEY: OURS.private, KEY_FILE: "key"})

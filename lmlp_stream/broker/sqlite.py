@@ -6,6 +6,7 @@ Not for network file systems: their locks do not hold what SQLite needs.
 """
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -30,6 +31,8 @@ from lmlp_stream.broker.log import (
     partition_of,
 )
 from lmlp_stream.errors import BrokerError
+
+logger = logging.getLogger(__name__)
 
 LAYOUT = 1
 """Version of the tables, kept in the file's `user_version`."""
@@ -205,7 +208,9 @@ class _Database:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         with _plainly(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                logger.warning("made the folder %s, which was not there, for a new log (log.url)", path.parent)
             self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA synchronous = FULL")
 

@@ -18,10 +18,15 @@ def test_a_memory_url_names_one_log_of_the_process() -> None:
     assert isinstance(open_log("memory:", client="a"), MemoryLog)
 
 
-def test_a_sqlite_url_names_a_file_whose_folder_is_made(tmp_path: Path) -> None:
+def test_a_sqlite_url_names_a_file_whose_folder_is_made_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_log(f"sqlite:{tmp_path}/log.db", client="a").close()
+    assert caplog.messages == []
     log = open_log(f"sqlite:{tmp_path}/new/folder/log.db", client="a")
     assert isinstance(log, SqliteLog)
     assert (tmp_path / "new" / "folder" / "log.db").exists()
+    assert caplog.messages == [f"made the folder {tmp_path}/new/folder, which was not there, for a new log (log.url)"]
     log.close()
 
 

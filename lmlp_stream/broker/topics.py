@@ -1,7 +1,29 @@
 """The topics of a configuration, each with what it is created with: one place for whoever comes first."""
 
-from lmlp_stream.broker.log import TopicSpec
+import logging
+
+from lmlp_stream.broker.log import Log, TopicSpec
 from lmlp_stream.config import LogConfig
+
+logger = logging.getLogger(__name__)
+
+
+def create_topics(log: Log, config: LogConfig, name: str = "") -> None:
+    """Create what `topic_specs` lists and is not there; a topic that is there keeps its partitions, with a warning.
+
+    Raises:
+        BrokerError: The log cannot be reached, or refuses.
+    """
+    log.ensure(topic_specs(config, name))
+    n_partitions = len(log.partitions(config.structures))
+    if "partitions" in config.model_fields_set and n_partitions != config.partitions:
+        logger.warning(
+            "log.partitions = %d changes nothing: %s was made with %d; set log.partitions to that, or another "
+            "log.prefix for a new stream",
+            config.partitions,
+            config.structures,
+            n_partitions,
+        )
 
 
 def topic_specs(log: LogConfig, name: str = "") -> tuple[TopicSpec, ...]:

@@ -10,7 +10,7 @@ from typing import IO, Annotated
 import typer
 
 from lmlp_stream.broker.open import open_log
-from lmlp_stream.broker.topics import topic_specs
+from lmlp_stream.broker.topics import create_topics
 from lmlp_stream.cli.options import AsJson, ConfigPath, Settings, configured
 from lmlp_stream.cli.stopping import stopping
 from lmlp_stream.cli.terminal import answer, counted, counting, explain
@@ -128,7 +128,7 @@ def _sources(sources: dict[str, int]) -> str:
 
 def _publish(spool: IO[bytes], config: Config, total: int) -> int:
     with closing(open_log(config.log.url, client="lmlp-stream-feed")) as log:
-        log.ensure(topic_specs(config.log))
+        create_topics(log, config.log)
         with closing(log.sink()) as sink, counting("publishing", total) as advance:
             return publish(spool, sink, config.log.structures, advance)
 

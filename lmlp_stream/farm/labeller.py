@@ -7,7 +7,7 @@ from typing import Self
 
 from lmlp_stream.atoms.structure import to_ase
 from lmlp_stream.broker.log import Log, Message, partition_of
-from lmlp_stream.broker.topics import topic_specs
+from lmlp_stream.broker.topics import create_topics
 from lmlp_stream.config import Config
 from lmlp_stream.errors import ConfigError, UsageError
 from lmlp_stream.farm.answered import REQUEST_HEADER, Seen, address, answers
@@ -89,7 +89,7 @@ class Labeller:
         self._worker = worker or Worker()
         self._now = now
         self._calculator = LabelCalculator(config.label)
-        log.ensure(topic_specs(config.log))
+        create_topics(log, config.log)
         self._log = log
         self._sink = log.sink()
         self._positions = {partition: log.bounds(partition).begin for partition in log.partitions(config.log.requests)}

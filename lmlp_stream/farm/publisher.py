@@ -7,7 +7,7 @@ from ase import Atoms
 
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.broker.open import open_log
-from lmlp_stream.broker.topics import topic_specs
+from lmlp_stream.broker.topics import create_topics
 from lmlp_stream.config import Config, parse_config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.farm.door import labelled, tried
@@ -49,7 +49,7 @@ class Publisher:
         self._naming = Naming()
         self._finder = LabelFinder()
         self._log = open_log(config.log.url, client=source)
-        self._log.ensure(topic_specs(config.log))
+        create_topics(self._log, config.log)
         self._sink = self._log.sink()
 
     def publish(self, atoms: Atoms, *, domain: str = "", group: str = "") -> str:

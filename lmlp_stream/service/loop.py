@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from lmlp_stream.broker.log import Log, Message, Partition
-from lmlp_stream.broker.topics import topic_specs
+from lmlp_stream.broker.topics import create_topics
 from lmlp_stream.config import Config
 from lmlp_stream.errors import BrokerError, DamagedStoreError
 from lmlp_stream.learning.tick import TickReport
@@ -65,7 +65,7 @@ def serve(
     folder = checkpoints_folder(config)
     with ExitStack() as stack:
         hold = stack.enter_context(sole_owner(folder, take_over=take_over))
-        log.ensure(topic_specs(config.log, config.name))
+        create_topics(log, config.log, config.name)
         checkpoints = Checkpoints(folder, config.store.keep_checkpoints)
         restored = checkpoints.restore()
         history = stack.enter_context(closing(History(folder / "history.jsonl")))

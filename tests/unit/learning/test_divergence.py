@@ -1,15 +1,18 @@
 """A structure that no step can be made with is found, forgotten and named; everything else is learned as before."""
 
 from dataclasses import replace
+from math import log2
 
 import numpy as np
 import pytest
 
+from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.errors import DivergedError
 from lmlp_stream.learning import trainer
 from lmlp_stream.learning.bisection import guilty
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.learning.loss import Loss
+from lmlp_stream.learning.trainer import Trainer
 from tests.unit.learning.structures import labelled
 from tests.unit.learning.test_learner import assert_equal_states, config_of
 
@@ -37,6 +40,48 @@ def test_halving_finds_exactly_the_structures_that_are_not_sound(n_guilty: int):
     bad = {structure.id for structure in structures[1 : 1 + 4 * n_guilty : 4]}
     found = guilty(structures, lambda some: not bad & {structure.id for structure in some})
     assert {structure.id for structure in found} == bad
+
+
+@pytest.mark.parametrize("places", [{0}, {37}, {3, 4}, {0, 31, 63}])
+def test_halving_asks_no_more_than_twice_a_level_for_each_guilty_structure(places: set[int]):
+    structures = [labelled(index) for index in range(64)]
+    bad = {structures[place].id for place in places}
+    asked: list[int] = []
+
+    def sound(some) -> bool:
+        asked.append(len(some))
+        return not bad & {structure.id for structure in some}
+
+    assert {structure.id for structure in guilty(structures, sound)} == bad
+    assert len(asked) <= 1 + 2 * len(bad) * log2(len(structures))
+
+
+def test_a_whole_tick_but_its_exploding_label_is_learned_after_few_evaluations(monkeypatch: pytest.MonkeyPatch):
+    config = config_of(
+        rehearsal={"holdout_share": 0.0, "capacity": 60},
+        quarantine={"enabled": False},
+        learning={"batch_size": 32, "fresh_share": 1.0, "steps_per_record": 0.25},
+    )
+    learner = Learner(config)
+    learner.process_tick([labelled(index) for index in range(8)])
+    asked: list[int] = []
+    honest = Trainer.sound
+
+    def counted(trainer: Trainer, batch: Batch) -> bool:
+        asked.append(batch.n_structures)
+        return honest(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "sound", counted)
+    tick = [labelled(index) for index in range(8, 40)]
+    tick[19] = exploding(27)
+    report = learner.process_tick(tick)
+
+    assert [one.structure.id for one in report.diverging] == [tick[19].id]
+    assert report.n_learned - len(report.diverging) == 31
+    assert {structure.id for structure in learner._memory.reservoir} >= {one.id for one in tick} - {tick[19].id}
+    assert len(report.steps) == 8
+    assert max(asked) == 32
+    assert len(asked) <= 1 + 2 * log2(32)
 
 
 def test_an_exploding_structure_is_forgotten_and_the_rest_of_its_tick_is_learned():

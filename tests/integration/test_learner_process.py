@@ -16,6 +16,8 @@ import pytest
 from lmlp_stream.broker.log import Log, Message, Partition
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.config import Config
+from lmlp_stream.service.loop import serve
+from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.store.checkpoint import checkpoints_folder
 from lmlp_stream.wire.dead_letter import DeadLetter, decode_dead_letter
 
@@ -132,6 +134,24 @@ def test_a_label_published_twice_is_learned_once(learning: Any, publish: Publish
     learned = balance(fed(learning(), publish, [*records[:16], *records[:16]]).learn("--until-end", "--json"))
     assert learned["n_duplicates"] == 16
     assert learned["n_learned"] + learned["n_held_out"] == 16
+
+
+@pytest.mark.parametrize("n_partitions", [1, 4])
+def test_memory_and_sqlite_make_the_same_model(
+    learning: Any, publish: Publish, records: list[bytes], n_partitions: int
+) -> None:
+    partitions = f"log.partitions={n_partitions}"
+    in_a_file = fed(learning("sqlite", settings=(partitions,)), publish, records)
+    ours = balance(in_a_file.learn("--until-end", "--json"))
+
+    config = learning("memory", settings=(partitions, f"log.url=memory:same{n_partitions}")).config
+    with closing(open_log(config.log.url, client="test")) as log:
+        publish(config, log, records)
+        metrics = Metrics(learner=config.name, version="test")
+        theirs = serve(config, log, metrics, until_end=True, stopped=lambda: False, observe=lambda _: None)
+    assert len(log.partitions(config.log.structures)) == n_partitions
+    assert theirs.state_sha256 == ours["state_sha256"]
+    assert theirs.snapshot_id == ours["snapshot_id"]
 
 
 @pytest.mark.parametrize("n_partitions", [1, 4])

@@ -32,6 +32,7 @@ class JournalReader:
     Attributes:
         position: Offset behind the last entry that was read.
         epoch: Newest epoch there.
+        home: What the claim of that epoch says of its learner's home; empty where no claim was read.
     """
 
     def __init__(self, log: Log, topic: str, *, position: int | None = None, epoch: int = 0) -> None:
@@ -41,6 +42,7 @@ class JournalReader:
         bounds = log.bounds(self._partition)
         self.position = bounds.begin if position is None else position
         self.epoch = epoch
+        self.home: tuple[str, ...] = ()
         check_position(self._partition, self.position, bounds)
         self._source = log.source({self._partition: self.position})
         self._unread: deque[Message] = deque()
@@ -88,7 +90,7 @@ class JournalReader:
                 raise BrokerError(f"{self._topic} offset {message.offset} is damaged: {error}") from error
             if isinstance(entry, Claim):
                 if entry.epoch > self.epoch:
-                    self.epoch = entry.epoch
+                    self.epoch, self.home = entry.epoch, entry.home
                     yield entry
             elif entry.epoch == self.epoch:
                 self._undone.append((message.offset, entry.epoch))
@@ -116,14 +118,25 @@ class Journal:
         writer: Unique name of this process.
         position: Next offset to read; None: the beginning.
         epoch: Newest epoch known at that position.
+        home: Names of the folder of the learner's checkpoints, of which each suffices.
 
     Raises:
         BrokerError: The log does not reach to the position, or no longer begins before it.
     """
 
-    def __init__(self, log: Log, topic: str, writer: str, *, position: int | None = None, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        log: Log,
+        topic: str,
+        writer: str,
+        *,
+        position: int | None = None,
+        epoch: int = 0,
+        home: tuple[str, ...] = (),
+    ) -> None:
         self._topic = topic
         self._writer = writer
+        self._home = home
         self._reader = JournalReader(log, topic, position=position, epoch=epoch)
         self._sink = log.sink()
 
@@ -146,14 +159,24 @@ class Journal:
         """The oldest decision that was not done yet is done: a checkpoint may stand behind it."""
         self._reader.done()
 
-    def claim(self) -> list[Tick | Tell]:
+    def claim(self, *, take_over: bool = False) -> list[Tick | Tell]:
         """Become the one writer; the decisions after the starting position, to be replayed.
 
+        Args:
+            take_over: Also where the last writer's home is another one; a lock in it keeps two apart only at home.
+
         Raises:
-            FencedError: Another learner claimed the journal at the same moment.
+            FencedError: The last writer's home is another one, or a learner claimed the journal at the same moment.
         """
         decisions = self._reader.decisions()
-        mine = Claim(self.epoch + 1, self._writer)
+        last = self._reader.home
+        if last and self._home and set(last).isdisjoint(self._home) and not take_over:
+            raise FencedError(
+                f"{self._topic} was last written by a learner whose checkpoints lie elsewhere ({last[-1]}), and which "
+                "may still run; start this one there, give it another `name`, or fence off the other one with "
+                "`lmlp-stream learn --take-over`"
+            )
+        mine = Claim(self.epoch + 1, self._writer, self._home)
         self._append(mine)
         return decisions + self._read_back(mine)
 

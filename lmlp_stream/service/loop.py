@@ -70,7 +70,7 @@ def serve(
         restored = checkpoints.restore()
         history = stack.enter_context(closing(History(folder / "history.jsonl")))
         conductor = _Conductor(config, log, metrics, hold, checkpoints, restored, history, observe, stack)
-        return conductor.run(until_end=until_end, stopped=stopped)
+        return conductor.run(until_end=until_end, stopped=stopped, take_over=take_over)
 
 
 class _Conductor:
@@ -103,7 +103,8 @@ class _Conductor:
         self._reader = stack.enter_context(closing(Reader(log, positions)))
         writer = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         place = {"position": header.get("journal_offset"), "epoch": header.get("epoch", 0)}
-        self._journal = stack.enter_context(closing(Journal(log, config.log.journal(config.name), writer, **place)))
+        journal = Journal(log, config.log.journal(config.name), writer, home=hold.home, **place)
+        self._journal = stack.enter_context(closing(journal))
         self._refusals = stack.enter_context(closing(Refusals(config, log, header.get("dead_letters_offset"))))
         self._teller = stack.enter_context(closing(Teller(config, log, metrics, history, header)))
         metrics.resumed(
@@ -114,10 +115,10 @@ class _Conductor:
         self._watch = Watch(log, config.log.requests, metrics)
         self._saver = Saver(config, log, checkpoints, metrics, restored, self._n_ticks)
 
-    def run(self, *, until_end: bool, stopped: Callable[[], bool]) -> Balance:
+    def run(self, *, until_end: bool, stopped: Callable[[], bool], take_over: bool) -> Balance:
         """Replay what the journal decided, then decide and learn what comes."""
         self._hold.confirm()
-        entries = self._journal.claim()
+        entries = self._journal.claim(take_over=take_over)
         if not entries and self._n_ticks == 0:
             self._reader.warn_of_late_begin()
         self._watch.look(self._learner, self._reader)
@@ -146,6 +147,7 @@ class _Conductor:
             if proposal.ended:
                 break
             if not proposal.messages:
+                self._confirm()
                 self._keep_if_due()
         if until_end and not stopped() and self._teller.untold(self._learner):
             self._follow(self._journal.write_tell(self._n_ticks))

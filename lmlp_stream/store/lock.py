@@ -2,12 +2,21 @@
 
 import fcntl
 import os
+import re
+import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from lmlp_stream.errors import DamagedStoreError, FencedError
+
+LONGEST_NAME = 200
+"""Characters of a folder's name, from its end, that are told."""
+
+_ID = re.compile("[0-9a-f]{32}")
 
 
 class Hold:
@@ -16,11 +25,13 @@ class Hold:
     Args:
         path: Where that file stands.
         file: The file that this process locked.
+        home: Two names of the folder: an id that lies in it and moves with it, and host and path.
     """
 
-    def __init__(self, path: Path, file: IO[str]) -> None:
+    def __init__(self, path: Path, file: IO[str], home: tuple[str, str]) -> None:
         self._path = path
         self._file = file
+        self.home = home
 
     def confirm(self) -> None:
         """Return if the locked file still stands there.
@@ -51,6 +62,7 @@ def sole_owner(folder: Path, *, take_over: bool = False) -> Iterator[Hold]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _replaced(path) if take_over else _locked(path)
+        home = (_id_in(folder), f"{socket.gethostname()}:{quote(os.fsencode(folder.resolve()))}"[-LONGEST_NAME:])
     except OSError as error:
         raise DamagedStoreError(
             f"{folder} cannot be written: {error.strerror}; name a folder that can in store.url or store.checkpoints"
@@ -59,7 +71,19 @@ def sole_owner(folder: Path, *, take_over: bool = False) -> Iterator[Hold]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield Hold(path, file)
+        yield Hold(path, file, home)
+
+
+def _id_in(folder: Path) -> str:
+    path = folder / "id"
+    found = path.read_bytes().decode("ascii", "replace") if path.is_file() else ""
+    if _ID.fullmatch(found):
+        return found
+    drawn = uuid.uuid4().hex
+    mine = path.with_name(f"id-{os.getpid()}")
+    mine.write_text(drawn, encoding="ascii")
+    mine.replace(path)
+    return drawn
 
 
 def _locked(path: Path) -> IO[str]:

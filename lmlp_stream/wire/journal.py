@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from lmlp_stream.wire.envelope import Envelope
-from lmlp_stream.wire.fields import MAX_INTEGER, Integer, JsonSchema, Text, wrong_type
+from lmlp_stream.wire.fields import MAX_INTEGER, Integer, JsonSchema, Text, Texts, wrong_type
 from lmlp_stream.wire.rejection import Reason, RefusalError, shown
 
 MAX_ENTRY_BYTES = 2**18
+MAX_HOMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,15 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A learner became the one writer of this journal; entries of older epochs after it do not count."""
+    """A learner became the one writer of this journal; entries of older epochs after it do not count.
+
+    `home` names the folder of its checkpoints in two ways, of which each suffices: by an id that lies in it, and by
+    host and path. Empty where it is not known.
+    """
 
     epoch: int
     writer: str
+    home: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,11 @@ JOURNAL_ENTRY = Envelope(
         "number": Integer("Which decision of the learner's life it is, from 0; not of a claim.", required=False),
         "ranges": Ranges("The records of a tick.", required=False),
         "n_records": Counts("How many records each of the ranges holds; 0: not known."),
+        "home": Texts(
+            "Of a claim: the folder of the learner's checkpoints, by the id in it and by host and path.",
+            MAX_HOMES,
+            required=False,
+        ),
     },
 )
 
@@ -121,7 +132,9 @@ _NUMBER = Integer("")
 def encode_entry(entry: Entry) -> bytes:
     """The bytes of a journal entry."""
     fields: dict[str, Any] = {"kind": type(entry).__name__.lower(), "epoch": entry.epoch, "writer": entry.writer}
-    if not isinstance(entry, Claim):
+    if isinstance(entry, Claim):
+        fields["home"] = list(entry.home)
+    else:
         fields["number"] = entry.number
     if isinstance(entry, Tick):
         fields["ranges"] = [[item.partition, item.begin, item.end] for item in entry.ranges]
@@ -144,7 +157,7 @@ def decode_entry(value: bytes) -> Entry:
 def _entry(fields: Mapping[str, Any]) -> Entry:
     kind, epoch, writer = fields["kind"], fields["epoch"], fields["writer"]
     if kind == "claim":
-        return Claim(epoch, writer)
+        return Claim(epoch, writer, fields.get("home", ()))
     if kind not in ("tick", "tell"):
         raise RefusalError(Reason.OUT_OF_RANGE, f"kind is {shown(kind)}; write claim, tick or tell")
     for name in ("number", "ranges") if kind == "tick" else ("number",):

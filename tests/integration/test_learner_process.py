@@ -102,6 +102,24 @@ def test_a_second_learner_of_the_same_name_is_refused(learning: Any, publish: Pu
     assert "belongs to a running learner" in refused.stderr
 
 
+def test_a_learner_of_the_same_name_with_another_store_is_refused_and_fences_off_the_first_if_told_to(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    first = fed(learning(), publish, records[:20])
+    process = first.start()
+    history = checkpoints_folder(first.config) / "history.jsonl"
+    while not (history.exists() and history.read_text()) and process.poll() is None:
+        time.sleep(0.01)
+    elsewhere = ("--until-end", "--set", f"store.url={first.path.parent / 'elsewhere'}")
+    refused = first.learn(*elsewhere)
+    balance(first.learn(*elsewhere, "--take-over", "--json"))
+    _, said = process.communicate(timeout=60)
+
+    assert refused.returncode == process.returncode == 5
+    assert "checkpoints lie elsewhere" in refused.stderr
+    assert "has taken over" in said
+
+
 def test_another_configuration_is_refused(learning: Any, publish: Publish, records: list[bytes]) -> None:
     first = fed(learning(), publish, records[:8])
     assert first.learn("--until-end").returncode == 0

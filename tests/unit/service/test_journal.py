@@ -54,6 +54,20 @@ def test_a_learner_that_slept_through_a_claim_is_fenced_and_its_decision_counts_
     assert Journal(log, TOPIC, "third").claim() == [first, theirs]
 
 
+def test_a_learner_from_elsewhere_is_refused_unless_it_takes_over(log: MemoryLog) -> None:
+    first = Journal(log, TOPIC, "first", home=("id-1", "host:/a"))
+    first.claim()
+    for home in (("id-2", "host:/a"), ("id-2", "other:/a")):
+        Journal(log, TOPIC, "neighbor", home=home).claim(take_over=home[1] == "other:/a")
+    back = Journal(log, TOPIC, "back", home=("id-1", "host:/a"))
+    with pytest.raises(FencedError, match=r"other:/a.*--take-over"):
+        back.claim()
+    with pytest.raises(FencedError, match="taken over"):
+        first.confirm()
+    back.claim(take_over=True)
+    assert Journal(log, TOPIC, "moved", home=("id-1", "third:/b")).claim() == []
+
+
 def test_of_two_claims_of_the_same_epoch_the_first_counts(log: MemoryLog) -> None:
     class Late(Journal):
         """A learner that another one overtakes between its look at the journal and its claim."""
@@ -73,7 +87,10 @@ def test_a_damaged_entry_stops_the_learner(log: MemoryLog) -> None:
         Journal(log, TOPIC, "new").claim()
 
 
-@pytest.mark.parametrize("entry", [Claim(3, "w"), Tick(3, "w", 7, (Range(0, 1, 5), Range(2, 0, 9))), Tell(3, "w", 8)])
+@pytest.mark.parametrize(
+    "entry",
+    [Claim(3, "w"), Claim(3, "w", ("id", "h:/p")), Tick(3, "w", 7, (Range(0, 1, 5), Range(2, 0, 9))), Tell(3, "w", 8)],
+)
 def test_an_entry_survives_the_wire(entry: Claim | Tick | Tell) -> None:
     assert decode_entry(encode_entry(entry)) == entry
 

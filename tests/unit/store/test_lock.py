@@ -38,9 +38,27 @@ def test_the_place_is_free_when_the_new_owner_ends_though_the_old_one_still_slee
             pass
         with sole_owner(tmp_path) as third:
             third.confirm()
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "id"}
 
 
 def test_taking_over_from_nobody_is_owning(tmp_path: Path) -> None:
     with sole_owner(tmp_path, take_over=True) as hold:
         hold.confirm()
+
+
+def test_a_folder_is_known_by_its_id_and_by_its_place(tmp_path: Path) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    with sole_owner(first) as hold:
+        home = hold.home
+    with sole_owner(first) as hold:
+        assert hold.home == home
+    first.rename(moved)
+    with sole_owner(moved) as hold:
+        assert hold.home[0] == home[0]
+        assert hold.home[1] != home[1]
+    with sole_owner(first) as hold:
+        assert hold.home[0] != home[0]
+        assert hold.home[1] == home[1]
+        (first / "id").write_bytes(b"\xff damaged")
+    with sole_owner(first) as hold:
+        assert len(hold.home[0]) == len(home[0])

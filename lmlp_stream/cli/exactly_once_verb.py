@@ -12,6 +12,7 @@ from lmlp_stream.cli.terminal import answer, counting
 def exactly_once(
     labels: Annotated[int, typer.Option(min=1, help="Labels of ten atoms that are learned in each way.")] = 320,
     remembered: Annotated[int, typer.Option(min=1, help="Structures in the reservoir of the killed learner.")] = 10_000,
+    kills: Annotated[int, typer.Option(min=1, help="How often it is killed.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the linear algebra.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -19,8 +20,8 @@ def exactly_once(
     from lmlp_stream.cli.bench import exactly_once as bench
 
     cost = bench.overhead(labels, threads)
-    with counting("steps before the kill") as advance:
-        again = bench.recovery(remembered, threads, advance)
+    with counting("ticks before the kills") as advance:
+        again = bench.recovery(remembered, threads, kills, advance)
     figures: dict[str, Any] = {"bench": "exactly-once", "labels": labels, "threads": threads, **cost, **again}
     answer("\n".join(f"{key:<28} {value:.4g}" for key, value in list(figures.items())[1:]), figures, as_json=as_json)
 

@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 MACHINE_KEYS = ("device", "threads")
 """Settings of the potential that say where it runs, not what it is."""
 
+SOONEST_S = 5.0
+"""No sooner than this after a checkpoint another one is due, unless the settings say so."""
+SAVING_SHARE = 0.04
+"""Share of the time that saving may take where checkpoints come sooner than the settings demand."""
+
 FIXED_WIRE_KEYS = ("level_of_theory", "forces_from")
 """Settings of the door that say what the labels are, not which of them are let in."""
 
@@ -67,6 +72,7 @@ class Saver:
         self._checkpoints = checkpoints
         self._metrics = metrics
         self._saved_at = time.monotonic()
+        self._saving_s = 0.0
         self._n_ticks_saved = n_ticks
         self.path: Path | None = restored.path if restored else None
 
@@ -76,9 +82,13 @@ class Saver:
         return str(describe(self.path)["state_sha256"]) if self.path else ""
 
     def due(self, n_ticks: int) -> bool:
-        """Whether there is something to save after so many journal entries, and the last checkpoint is old enough."""
-        saved_ago_s = time.monotonic() - self._saved_at
-        return n_ticks != self._n_ticks_saved and saved_ago_s > self._config.service.checkpoint_every_s
+        """Whether there is something to save after so many journal entries, and the last checkpoint is old enough.
+
+        What came after the last checkpoint is learned again after a crash, so checkpoints are as frequent as they are
+        cheap.
+        """
+        interval_s = min(self._config.service.checkpoint_every_s, max(SOONEST_S, self._saving_s / SAVING_SHARE))
+        return n_ticks != self._n_ticks_saved and time.monotonic() - self._saved_at > interval_s
 
     def postpone(self) -> None:
         """Try again when a checkpoint made now would be old enough."""
@@ -123,8 +133,9 @@ class Saver:
             ) from error
         self._log.commit(self._config.name, dict(positions))
         self._saved_at, self._n_ticks_saved = time.monotonic(), n_ticks
+        self._saving_s = time.perf_counter() - started
         self.path = path
-        self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=time.perf_counter() - started)
+        self._metrics.checkpoint_saved(timestamp_s=time.time(), seconds=self._saving_s)
 
 
 def _of_learner(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,13 +1,15 @@
 """What learning each label exactly once costs: time beside the learning, and time until a killed learner goes on."""
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from lmlp_stream.broker.open import open_log
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.cli.bench.timing import Elapsed, timed
 from lmlp_stream.cli.learn import set_threads
-from lmlp_stream.config import Config, config_toml, parse_config
+from lmlp_stream.config import Config, config_toml, load_config, parse_config
 from lmlp_stream.errors import BrokerError
 from lmlp_stream.farm.door import labelled
 from lmlp_stream.farm.labels import calculated_labels
@@ -35,8 +37,13 @@ MOLECULE = "CH3COCH3"
 """Ten atoms of three elements."""
 DISPLACEMENT = 0.04
 """Standard deviation of the displacement of each coordinate, Å."""
-LOOK_S = 0.005
+LOOK_S = 0.02
 PATIENCE_S = 300.0
+BACKLOG = 320
+"""Labels that wait for each life of the learner that is killed; twenty ticks."""
+KILLED_WITHIN_S = 20.0
+"""A life ends at a random moment within this time after it learned something new."""
+QUICKLY = {"steps_per_record": 0.1}
 
 
 def overhead(n_labels: int, threads: int) -> dict[str, float]:
@@ -72,48 +79,97 @@ def overhead(n_labels: int, threads: int) -> dict[str, float]:
     }
 
 
-def recovery(n_remembered: int, threads: int, advance: Callable[[], None]) -> dict[str, float]:
-    """Time from the start of a learner's process to its first new labels learned, s, and that of its imports alone.
+def recovery(n_remembered: int, threads: int, kills: int, advance: Callable[[], None]) -> dict[str, float]:
+    """Time from the start of a learner's process until it learned what no life before had learned, s.
 
-    It finds the checkpoint of a learner that was killed with a reservoir of `n_remembered` structures of ten atoms.
+    A learner whose reservoir holds about `n_remembered` structures of ten atoms is killed at random moments while it
+    learns at the default cadence; each time it finds its checkpoint and replays what came after it. `imports_s` is the
+    time of the imports alone.
     """
     with tempfile.TemporaryDirectory(prefix="lmlp-stream-") as folder:
         config = _config(Path(folder), threads)
         set_threads(config)
-        structures = _molecules(n_remembered + config.learning.records_per_tick)
+        structures = _molecules(n_remembered + BACKLOG * (kills + 1))
         _publish(config, structures)
-        learned = [replace(one, record=(0, offset)) for offset, one in enumerate(structures[:n_remembered])]
-        learner = Learner(config)
-        n_records = config.learning.records_per_tick
-        for some in (learned[:n_records], learned[n_records:]):
-            learner.process_tick(some, observe=lambda _: advance())
-        header = {
-            "config": config.model_dump(mode="json"),
-            "labels_learned": learner.labels_learned,
-            "positions": {"0": n_remembered},
-        }
-        Checkpoints(checkpoints_folder(config), config.store.keep_checkpoints).save(
-            {**learner.state_dict(), "service.positions": np.array([n_remembered], dtype=np.int64)}, header
-        )
+        n_kept = _save_learner(config, structures[:n_remembered], advance)
         path = Path(folder) / "lmlp.toml"
         path.write_text(config_toml(config), encoding="utf-8")
         imports = timed(_import).wall_s
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "lmlp_stream.cli.main", "learn", str(path)]
-        with subprocess.Popen(  # noqa: S603 - our own modules
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                _wait_for(checkpoints_folder(config) / "history.jsonl", process)
-                recovered = time.perf_counter() - started
-            finally:
-                process.kill()
+        random = np.random.default_rng(0)
+        with _running(path) as life:
+            life.learn_on(after=-1, more_s=random.uniform(0.0, KILLED_WITHIN_S))
+        recovered = []
+        for _ in range(kills):
+            known, started = life.last_tick(), time.perf_counter()
+            with _running(path) as life:
+                life.learn_on(after=known, more_s=0.0)
+                recovered.append(time.perf_counter() - started - imports)
+                life.learn_on(after=known, more_s=random.uniform(0.0, KILLED_WITHIN_S))
     return {
-        "n_remembered": learner.n_remembered,
-        "start_to_first_label_s": recovered,
+        "n_remembered": n_kept,
+        "kills": kills,
         "imports_s": imports,
-        "recovery_s": recovered - imports,
+        "recovery_s": median(recovered),
+        "longest_recovery_s": max(recovered),
     }
+
+
+def _save_learner(config: Config, structures: Sequence[LabelledStructure], advance: Callable[[], None]) -> int:
+    """Save the checkpoint of a learner that has learned these, in few steps; how many it remembers."""
+    learner = Learner(config.model_copy(update={"learning": config.learning.model_copy(update=QUICKLY)}))
+    n_records = config.learning.records_per_tick
+    for first in range(0, len(structures), n_records):
+        some = structures[first : first + n_records]
+        learner.process_tick([replace(one, record=(0, first + place)) for place, one in enumerate(some)])
+        advance()
+    header = {
+        "config": config.model_dump(mode="json"),
+        "labels_learned": learner.labels_learned,
+        "positions": {"0": len(structures)},
+    }
+    Checkpoints(checkpoints_folder(config), config.store.keep_checkpoints).save(
+        {**learner.state_dict(), "service.positions": np.array([len(structures)], dtype=np.int64)}, header
+    )
+    return learner.n_remembered
+
+
+class _Life:
+    """A learner's process, and what it noted in its history."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", history: Path) -> None:
+        self._process = process
+        self._history = history
+
+    def last_tick(self) -> int:
+        """The newest tick that any life learned; -1 where none did."""
+        lines = self._history.read_text(encoding="utf-8").split("\n")[:-1] if self._history.exists() else []
+        return max((line["tick"] for line in map(json.loads, lines) if line["kind"] == "tick"), default=-1)
+
+    def learn_on(self, *, after: int, more_s: float) -> None:
+        """Return `more_s` after the first tick that is newer than `after`.
+
+        Raises:
+            BrokerError: It ended, or noted nothing for long.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while self.last_tick() <= after:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerError("the learner learned nothing after its restart; run it by hand to see why")
+            time.sleep(LOOK_S)
+        time.sleep(more_s)
+
+
+@contextmanager
+def _running(path: Path) -> Iterator[_Life]:
+    """A learner's process, killed at the end."""
+    command = [sys.executable, "-m", "lmlp_stream.cli.main", "learn", str(path)]
+    with subprocess.Popen(  # noqa: S603 - our own modules
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield _Life(process, checkpoints_folder(load_config(path)) / "history.jsonl")
+        finally:
+            process.kill()
 
 
 class _Clock:
@@ -163,16 +219,3 @@ def _publish(config: Config, structures: Sequence[LabelledStructure]) -> None:
 
 def _import() -> None:
     subprocess.run([sys.executable, "-c", "import lmlp_stream.cli.learn"], check=True)
-
-
-def _wait_for(history: Path, process: "subprocess.Popen[bytes]") -> None:
-    """Return when the learner has noted its first tick.
-
-    Raises:
-        BrokerError: It ended, or noted nothing for long.
-    """
-    deadline = time.monotonic() + PATIENCE_S
-    while not history.exists() or history.stat().st_size == 0:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise BrokerError("the learner learned nothing after its restart; run it by hand to see why")
-        time.sleep(LOOK_S)

@@ -20,7 +20,7 @@ WARM_CHUNKS = 4
 MAX_CRASHES = 5
 SHOWN_BYTES = 4096
 MAX_RECORD_S = 1.0
-"""Processor time that no record may take, s: a thousand times what the slowest does."""
+"""Processor time that no record may take, s; most take tens of microseconds, the slowest tens of milliseconds."""
 MAX_GROWTH_BYTES = 64 * 2**20
 """Growth of a process's peak memory that no number of records may cause."""
 

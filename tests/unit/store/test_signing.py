@@ -77,7 +77,7 @@ def test_the_key_may_stand_in_a_file(tmp_path: Path) -> None:
     assert sign(manifest().id) == signed().signature
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620], ids=oct)
 def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "the key"
     file.write_text(OURS.private + "\n")

@@ -204,7 +204,7 @@ class Arena:
                 (newest / HEADER_FILE).unlink()
 
     def _beside(self, deed: Callable[[Log], None]) -> None:
-        def open_and_do() -> int:
+        def open_and_do(_window: object) -> int:
             with closing(open_log(self.config.log.url, client="chaos")) as log:
                 log.ensure(topic_specs(self.config.log, self.config.name))
                 deed(log)

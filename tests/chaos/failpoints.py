@@ -36,9 +36,10 @@ def arm(point: str, occurrence: int, signal_number: int) -> None:
     POINTS[point](deed)
 
 
-def _wrap(
+def wrap(
     owner: Any, name: str, *, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None
-):
+) -> None:
+    """Have something done before or after every call of a function, with its arguments."""
     function = getattr(owner, name)
 
     @wraps(function)
@@ -60,7 +61,7 @@ def _half_written_state(deed: Deed) -> None:
         deed()
         path.write_bytes(whole)
 
-    _wrap(checkpoint, "save_file", after=halve)
+    wrap(checkpoint, "save_file", after=halve)
 
 
 def _pruning(deed: Deed) -> None:
@@ -69,7 +70,7 @@ def _pruning(deed: Deed) -> None:
             (pathlib.Path(path) / checkpoint.STATE_FILE).unlink(missing_ok=True)
             deed()
 
-    _wrap(shutil, "rmtree", before=half_removed)
+    wrap(shutil, "rmtree", before=half_removed)
 
 
 def _sending(topic_part: str, when: str) -> Arrange:
@@ -90,9 +91,9 @@ def _sending(topic_part: str, when: str) -> Arrange:
                 deed()
 
         for sink in SINKS:
-            _wrap(sink, "send", **{"after" if when == "sent" else "before": sends})
+            wrap(sink, "send", **{"after" if when == "sent" else "before": sends})
             if when == "flushed":
-                _wrap(sink, "flush", after=flushes)
+                wrap(sink, "flush", after=flushes)
 
     return arrange
 
@@ -100,7 +101,7 @@ def _sending(topic_part: str, when: str) -> Arrange:
 def _around(owner: Any, name: str, when: str) -> Arrange:
     def arrange(deed: Deed) -> None:
         for each in owner if isinstance(owner, tuple) else (owner,):
-            _wrap(each, name, **{when: lambda *_arguments, **_named: deed()})
+            wrap(each, name, **{when: lambda *_arguments, **_named: deed()})
 
     return arrange
 

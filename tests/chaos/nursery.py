@@ -20,6 +20,7 @@ import lmlp_stream.broker.sqlite
 import lmlp_stream.cli.learn  # noqa: F401 - imported so that no child pays for it
 from lmlp_stream.cli.main import main
 from tests.chaos.failpoints import arm
+from tests.chaos.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,14 @@ class Child:
 
     Attributes:
         said: File with its stdout and stderr.
+        window: Set while it is a learner that stands between asking and doing.
         status: Exit code, negative for a signal; None while it runs.
     """
 
-    def __init__(self, pid: int, said: Path) -> None:
+    def __init__(self, pid: int, said: Path, window: Window) -> None:
         self.pid = pid
         self.said = said
+        self.window = window
         self.status: int | None = None
 
     def alive(self) -> bool:
@@ -77,18 +80,19 @@ class Child:
             time.sleep(0.002)
 
 
-def fork(deed: Callable[[], int], said: Path) -> Child:
+def fork(deed: Callable[[Window], int], said: Path) -> Child:
     """A child that does the deed and ends with the number it returns."""
     sys.stdout.flush()
+    window = Window()
     pid = os.fork()
     if pid:
-        return Child(pid, said)
+        return Child(pid, said, window)
     code = 1
     try:
         with said.open("a") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        code = deed()
+        code = deed(window)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except BaseException:
@@ -102,7 +106,8 @@ def fork(deed: Callable[[], int], said: Path) -> Child:
 def learner(arguments: Sequence[str], said: Path, ambush: Ambush | None = None) -> Child:
     """`lmlp-stream learn ARGUMENTS` as a child."""
 
-    def learn() -> int:
+    def learn(window: Window) -> int:
+        window.watch()
         if ambush is not None:
             arm(ambush.point, ambush.occurrence, ambush.signal_number)
         sys.argv = ["lmlp-stream", "learn", *arguments]

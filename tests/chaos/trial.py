@@ -25,9 +25,10 @@ IDLE_TIMES = 40
 BURST = 25
 WINDOWS = ("announce.send", "announce.sent", "checkpoint.rename", "dead-letter.sent", "any time")
 """Where a learner may just have asked whether it is still the one writer, and does what it asked for when it wakes: no
-log and no file system makes asking and doing one deed. Such a late deed is what its successor does too: the same
-snapshot under the same id, a checkpoint of the same journal, the dead letter of the same record. The comparison at the
-end sees to that."""
+log and no file system makes asking and doing one deed. Whether it had is known from its `Window`; a deed that it had
+not asked for, or a second one, is a mismatch. A late deed is what the successor does too: the same snapshot under the
+same id, a checkpoint of the same journal, the dead letter of the same record. The comparison at the end sees to that.
+"""
 SLEEPS = tuple(point for point in POINTS if point not in ONLY_SQLITE)
 """Where a learner is put to sleep."""
 SAME = ("state_sha256", "labels_learned", "n_steps", "snapshot_id")
@@ -77,6 +78,15 @@ class Report:
     mismatches: list[str] = field(default_factory=list)
     cpu_s: float = 0.0
     wall_s: float = 0.0
+
+    def note_woken(self, place: str, *, in_window: bool, added: set[tuple[str, int]]) -> None:
+        """Judge what a fenced learner wrote after it woke: `Arena.possessions` that were not there before."""
+        deeds = {Path(name).parent.name or name for name, _ in added}
+        if len(deeds) == 1 and in_window and place in WINDOWS:
+            self.late_deeds.append(f"asleep at {place}: {sorted(added)}")
+        elif deeds:
+            asked = "after it had asked" if in_window else "without asking"
+            self.mismatches.append(f"a fenced learner (asleep at {place}) wrote {sorted(added)} {asked}")
 
     def named(self) -> dict[str, Any]:
         places = {"kills_by_place": dict(self.kills_by_place), "suspensions_by_place": dict(self.suspensions_by_place)}
@@ -230,6 +240,7 @@ class Trial:
         self._let_live(successor, early=False)
         self._end(successor, "after a takeover")
         before = self._victim.possessions()
+        in_window = bool(sleeper.window)
         sleeper.send(signal.SIGCONT)
         status = sleeper.wait(PATIENCE_S)
         self.report.suspensions += 1
@@ -237,11 +248,7 @@ class Trial:
         said = sleeper.said.read_text()
         if status != 5 or "taken over" not in said:
             self.report.mismatches.append(f"a fenced learner (asleep at {place}) ended with {status}: {said}")
-        if added := self._victim.possessions() - before:
-            if place in WINDOWS:
-                self.report.late_deeds.append(f"asleep at {place}: {sorted(added)}")
-            else:
-                self.report.mismatches.append(f"a fenced learner (asleep at {place}) wrote {sorted(added)}")
+        self.report.note_woken(place, in_window=in_window, added=self._victim.possessions() - before)
 
     def _outlive_the_broker(self, fate: str) -> None:
         """A learner whose broker is killed and started again, or stalls."""

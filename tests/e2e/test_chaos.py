@@ -25,6 +25,7 @@ def chaos(*arguments: str) -> dict[str, Any]:
     assert finished.stdout, finished.stderr
     report: dict[str, Any] = json.loads(finished.stdout)
     assert report["mismatches"] == []
+    assert len(report["late_deeds"]) <= report["suspensions"]
     assert finished.returncode == 0, finished.stderr
     return report
 

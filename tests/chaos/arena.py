@@ -1,6 +1,9 @@
 """Where one learner of a trial lives: its configuration, its store, its part of a log, and a look at all three."""
 
 import json
+import signal
+import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -188,6 +191,28 @@ class Arena:
         """Everything that a fenced learner must not add to: what is announced, refused and saved."""
         saved = {(str(path), path.stat().st_mtime_ns) for folder in self.checkpoints for path in folder.iterdir()}
         return saved | {(str(number), end) for number, end in enumerate(self.look()["ends"])}
+
+    def put_to_sleep(self, child: Child) -> None:
+        """Suspend a learner; not within a transaction of SQLite, where everybody else would wait for it."""
+        child.suspend()
+        while self._locked():
+            child.send(signal.SIGCONT)
+            time.sleep(0.001)
+            child.suspend()
+
+    def _locked(self) -> bool:
+        """Whether somebody holds the file of an SQLite log for writing."""
+        kind, _, path = self.config.log.url.partition(":")
+
+        def begin(_window: object) -> int:
+            with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as database:
+                try:
+                    database.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return 1
+                return 0
+
+        return kind == "sqlite" and fork(begin, self._new_file("lock")).wait(CHILD_S) != 0
 
     def damage(self, how: int) -> None:
         """Spoil the newest checkpoint: flip a bit, cut it short, or lose a file."""

@@ -69,6 +69,12 @@ class Child:
         if self.alive():
             os.kill(self.pid, signal_number)
 
+    def suspend(self) -> None:
+        """Suspend it; returns when it sleeps, or is gone."""
+        self.send(signal.SIGSTOP)
+        while self.alive() and not self.stopped():
+            time.sleep(0.001)
+
     def stopped(self) -> bool:
         """Whether it is suspended."""
         return self.alive() and Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -27,8 +27,7 @@ WINDOWS = ("announce.send", "announce.sent", "checkpoint.rename", "dead-letter.s
 """Where a learner may just have asked whether it is still the one writer, and does what it asked for when it wakes: no
 log and no file system makes asking and doing one deed. Whether it had is known from its `Window`; a deed that it had
 not asked for, or a second one, is a mismatch. A late deed is what the successor does too: the same snapshot under the
-same id, a checkpoint of the same journal, the dead letter of the same record. The comparison at the end sees to that.
-"""
+same id, a checkpoint of the same journal, the dead letter of the same record. The final comparison sees to that."""
 SLEEPS = tuple(point for point in POINTS if point not in ONLY_SQLITE)
 """Where a learner is put to sleep."""
 SAME = ("state_sha256", "labels_learned", "n_steps", "snapshot_id")
@@ -85,8 +84,7 @@ class Report:
         if len(deeds) == 1 and in_window and place in WINDOWS:
             self.late_deeds.append(f"asleep at {place}: {sorted(added)}")
         elif deeds:
-            asked = "after it had asked" if in_window else "without asking"
-            self.mismatches.append(f"a fenced learner (asleep at {place}) wrote {sorted(added)} {asked}")
+            self.mismatches.append(f"a fenced learner (asleep at {place}, {in_window=}) wrote {sorted(added)}")
 
     def named(self) -> dict[str, Any]:
         places = {"kills_by_place": dict(self.kills_by_place), "suspensions_by_place": dict(self.suspensions_by_place)}
@@ -234,13 +232,12 @@ class Trial:
             self._let_live(sleeper, early=False)
         elif not self._until(sleeper, self._ended(sleeper), self._idle):
             place = "idle"
-        sleeper.send(signal.SIGSTOP)
+        self._victim.put_to_sleep(sleeper)
         self._feed_up_to(min(len(self._stream.records), self._fed + 2 * RECORDS_PER_TICK))
         successor = self._victim.learner("--take-over")
         self._let_live(successor, early=False)
         self._end(successor, "after a takeover")
-        before = self._victim.possessions()
-        in_window = bool(sleeper.window)
+        before, in_window = self._victim.possessions(), bool(sleeper.window)
         sleeper.send(signal.SIGCONT)
         status = sleeper.wait(PATIENCE_S)
         self.report.suspensions += 1

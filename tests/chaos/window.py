@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 
 from lmlp_stream.learning.learner import Learner
+from lmlp_stream.service.reader import Reader
 from lmlp_stream.store import checkpoint
 from lmlp_stream.store.lock import Hold
 from tests.chaos.failpoints import SINKS, wrap
@@ -14,8 +15,8 @@ from tests.chaos.failpoints import SINKS, wrap
 class Window:
     """One byte that a learner's process shares with its parent: set from the asking to the deed.
 
-    The last thing that is asked is whether the lock is still one's own. What a learner writes, learns or makes durable
-    after that, except the deed itself, ends the window: it should have asked again.
+    The last thing that is asked is whether the lock is still one's own. What a learner reads, learns, writes or makes
+    durable after that, except the deed itself, ends the window: it should have asked again.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class Window:
         """Follow what this process does from now on; called in the learner's process before it starts."""
         wrap(Hold, "confirm", before=self._set(1))
         for owner, name in (
+            (Reader, "propose"),
             (Learner, "process_tick"),
             (checkpoint.Checkpoints, "save"),
             (checkpoint, "save_file"),

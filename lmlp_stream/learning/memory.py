@@ -97,7 +97,7 @@ class Memory:
     def _rehearsed(self, config: Config) -> Coverage | Reservoir:
         capacity = config.rehearsal.capacity
         if config.rehearsal.selection == "coverage":
-            return Coverage(capacity, self.prepare)
+            return Coverage(capacity, self._cache.prepare)
         return Reservoir(capacity, f"{config.seed}/rehearsal")
 
     def _is_new(self, structure: LabelledStructure) -> bool:

@@ -163,18 +163,19 @@ class Journal:
         """Become the one writer; the decisions after the starting position, to be replayed.
 
         Args:
-            take_over: Also where the last writer's home is another one; a lock in it keeps two apart only at home.
+            take_over: Also where the last writer, whose home is another one, did not release the journal: a lock keeps
+                two learners apart only at home.
 
         Raises:
-            FencedError: The last writer's home is another one, or a learner claimed the journal at the same moment.
+            FencedError: It did not, or a learner claimed the journal at the same moment.
         """
         decisions = self._reader.decisions()
         last = self._reader.home
         if last and self._home and set(last).isdisjoint(self._home) and not take_over:
             raise FencedError(
-                f"{self._topic} was last written by a learner whose checkpoints lie elsewhere ({last[-1]}), and which "
-                "may still run; start this one there, give it another `name`, or fence off the other one with "
-                "`lmlp-stream learn --take-over`"
+                f"{self._topic} belongs to a learner whose checkpoints lie elsewhere ({last[-1]}) and which did not "
+                "stop in order: it may still run; start this one there, give it another `name`, or fence off the other "
+                "one with `lmlp-stream learn --take-over`"
             )
         mine = Claim(self.epoch + 1, self._writer, self._home)
         self._append(mine)
@@ -201,6 +202,10 @@ class Journal:
         self._append(tell)
         self._read_back(tell)
         return tell
+
+    def release(self) -> None:
+        """Let a learner from anywhere claim the journal: this one writes nothing more."""
+        self._append(Claim(self.epoch + 1, self._writer))
 
     def confirm(self) -> None:
         """Return if this learner is still the one writer; called before anything is saved or told.

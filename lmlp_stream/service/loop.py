@@ -129,6 +129,7 @@ class _Conductor:
         else:
             self._lead(until_end=until_end, stopped=stopped)
         self._keep()
+        self._journal.release()
         return self._balance()
 
     def _lead(self, *, until_end: bool, stopped: Callable[[], bool]) -> None:

@@ -31,7 +31,7 @@ class Claim:
     """A learner became the one writer of this journal; entries of older epochs after it do not count.
 
     `home` names the folder of its checkpoints in two ways, of which each suffices: by an id that lies in it, and by
-    host and path. Empty where it is not known.
+    host and path. Empty where it is not known, or where the writer stopped and leaves the journal to anybody.
     """
 
     epoch: int

@@ -65,6 +65,10 @@ def test_a_learner_from_elsewhere_is_refused_unless_it_takes_over(log: MemoryLog
     with pytest.raises(FencedError, match="taken over"):
         first.confirm()
     back.claim(take_over=True)
+    back.release()
+    Journal(log, TOPIC, "anybody", home=("id-3", "third:/c")).claim()
+    back = Journal(log, TOPIC, "back", home=("id-1", "host:/a"))
+    back.claim(take_over=True)
     assert Journal(log, TOPIC, "moved", home=("id-1", "third:/b")).claim() == []
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lmlp_stream.atoms.batch import collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.learning.learner import Learner
@@ -28,7 +30,7 @@ def at(level: str, structure: LabelledStructure, shift: float = 0.0) -> Labelled
     return let_in
 
 
-def learned(*streams: Sequence[LabelledStructure], **settings: Any) -> Learner:
+def learned(*streams: Sequence[LabelledStructure], seed: int = 0, **settings: Any) -> Learner:
     """A learner to which the streams came side by side, four labels of each in a tick."""
     config = config_of(
         symmetry={"preset": "shifted"},
@@ -36,7 +38,7 @@ def learned(*streams: Sequence[LabelledStructure], **settings: Any) -> Learner:
         rehearsal={"holdout_share": 0.0, "capacity": 200},
         **settings,
     )
-    learner = Learner(config)
+    learner = Learner(config.model_copy(update={"seed": seed}))
     for first in range(0, len(streams[0]), 4):
         learner.process_tick([item for stream in streams for item in stream[first : first + 4]])
     return learner
@@ -52,21 +54,23 @@ def test_energies_of_another_level_change_no_bit():
     assert_equal_states(*states)
 
 
-def errors(learner: Learner, structures: list[LabelledStructure]) -> tuple[float, float]:
-    """Root mean square errors of energies in eV and of force components in eV/Å."""
+def squared_errors(learner: Learner, structures: list[LabelledStructure]) -> tuple[float, float]:
+    """Mean square errors of energies in eV² and of force components in (eV/Å)²."""
     batch = collate([learner._memory.prepare(structure) for structure in structures])
     prediction = learner.ensemble.predict(batch)
     energy, forces = prediction.mean_energy - batch.energy, prediction.mean_forces - batch.forces
-    return float(energy.square().mean().sqrt()), float(forces.square().mean().sqrt())
+    return float(energy.square().mean()), float(forces.square().mean())
 
 
 def test_errors_are_as_good_beside_another_level_as_without_it():
     main = [at("A", item) for item in shapes(40)]
+    other = [at("B", replace(item, id=f"B {item.id}"), 1.0) for item in shapes(40)]
     test = [labelled(index, shape) for index in range(100, 110) for shape in (WATER, METHANE)]
-    alone = learned(main)
-    beside = learned(main, [at("B", replace(item, id=f"B {item.id}"), 1.0) for item in shapes(40)])
-    for found, expected in zip(errors(beside, test), errors(alone, test), strict=True):
-        assert found < 1.05 * expected
+    alone, beside = (
+        np.sqrt(np.mean([squared_errors(learned(*streams, seed=seed), test) for seed in range(3)], axis=0))
+        for streams in ([main], [main, other])
+    )
+    assert (beside < 1.05 * alone).all(), "one seed scatters by a third"
 
 
 def test_a_snapshot_says_which_levels_lent_their_forces():

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lmlp_stream.broker.log import (
     Bounds,
@@ -86,7 +86,7 @@ class SqliteLog:
     def bounds(self, partition: Partition) -> Bounds:
         """Readable range of a partition at this moment."""
         with self._database.transaction("DEFERRED") as connection:
-            return _bounds(connection, *_find(connection, partition))
+            return _bounds(connection, _find(connection, partition))
 
     def source(self, start: Mapping[Partition, int]) -> "SqliteSource":
         """A reader of these partitions from these next offsets, with a connection of its own."""
@@ -131,7 +131,7 @@ class SqliteSource:
     def at_end(self) -> bool:
         """Whether everything in the file was polled."""
         with self._database.transaction("DEFERRED") as connection:
-            return all(position >= _find(connection, partition)[1] for partition, position in self._positions.items())
+            return all(position >= _find(connection, partition).end for partition, position in self._positions.items())
 
     def close(self) -> None:
         """Close the connection."""
@@ -141,15 +141,16 @@ class SqliteSource:
         messages = []
         with self._database.transaction("DEFERRED") as connection:
             for partition, position in self._positions.items():
-                partition_id, end = _find(connection, partition)
-                check_position(partition, position, _bounds(connection, partition_id, end))
+                found = _find(connection, partition)
+                check_position(partition, position, _bounds(connection, found))
                 rows = connection.execute(
                     "SELECT offset, key, value, headers, timestamp_ms FROM message "
                     "WHERE partition_id = ? AND offset >= ? ORDER BY offset LIMIT ?",
-                    (partition_id, position, max_messages),
+                    (found.id, position, max_messages),
                 ).fetchall()
-                if not _is_compacted(connection, partition_id):
-                    check_whole(partition, (row[0] for row in rows), range(position, min(end, position + max_messages)))
+                if not found.compacted:
+                    expected = range(position, min(found.end, position + max_messages))
+                    check_whole(partition, (row[0] for row in rows), expected)
                 messages += [
                     Message(partition, offset, key, value, _decode_headers(headers), timestamp_ms)
                     for offset, key, value, headers, timestamp_ms in rows
@@ -263,26 +264,30 @@ def _numbers(connection: sqlite3.Connection, topic: str) -> list[int]:
     return [number for (number,) in rows]
 
 
-def _find(connection: sqlite3.Connection, partition: Partition) -> tuple[int, int]:
+class _Found(NamedTuple):
+    """A partition in the file."""
+
+    id: int
+    end: int
+    compacted: bool
+
+
+def _find(connection: sqlite3.Connection, partition: Partition) -> _Found:
     row = connection.execute(
-        "SELECT id, next_offset FROM partition WHERE topic = ? AND number = ?", (partition.topic, partition.index)
+        "SELECT id, next_offset, compacted FROM partition WHERE topic = ? AND number = ?",
+        (partition.topic, partition.index),
     ).fetchone()
     if row is None:
         raise missing_partition(partition)
-    return row[0], row[1]
+    return _Found(row[0], row[1], bool(row[2]))
 
 
-def _bounds(connection: sqlite3.Connection, partition_id: int, end: int) -> Bounds:
+def _bounds(connection: sqlite3.Connection, found: _Found) -> Bounds:
     """From the oldest row that is there; a compacted partition begins at 0 whatever rows it lost."""
-    if _is_compacted(connection, partition_id):
-        return Bounds(0, end)
-    (oldest,) = connection.execute("SELECT min(offset) FROM message WHERE partition_id = ?", (partition_id,)).fetchone()
-    return Bounds(end if oldest is None else oldest, end)
-
-
-def _is_compacted(connection: sqlite3.Connection, partition_id: int) -> bool:
-    (compacted,) = connection.execute("SELECT compacted FROM partition WHERE id = ?", (partition_id,)).fetchone()
-    return bool(compacted)
+    if found.compacted:
+        return Bounds(0, found.end)
+    (oldest,) = connection.execute("SELECT min(offset) FROM message WHERE partition_id = ?", (found.id,)).fetchone()
+    return Bounds(found.end if oldest is None else oldest, found.end)
 
 
 def _append(connection: sqlite3.Connection, pending: Iterable[tuple[str, bytes, bytes, Headers, int]]) -> None:

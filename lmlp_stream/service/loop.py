@@ -148,7 +148,8 @@ class _Conductor:
             if proposal.ended:
                 break
             if not proposal.messages:
-                self._confirm()
+                if proposal.heard:
+                    self._confirm()
                 self._keep_if_due()
         if until_end and not stopped() and self._teller.untold(self._learner):
             self._follow(self._journal.write_tell(self._n_ticks))

@@ -23,10 +23,14 @@ FETCH_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What the next tick could learn, or why there is nothing."""
+    """What the next tick could learn, or why there is nothing.
+
+    `heard`: there was silence, and the log answered that this is its end.
+    """
 
     messages: tuple[Message, ...]
     ended: bool = False
+    heard: bool = False
 
 
 class Reader:
@@ -61,7 +65,7 @@ class Reader:
 
         In silence `heard` is told whether the log answers that this is its end, or does not answer.
         """
-        silent_since = time.monotonic()
+        silent_since, at_end = time.monotonic(), False
         while len(self._buffer) < n_records and not stopped():
             arrived = self._source.poll(n_records - len(self._buffer), POLL_S)
             self._buffer += arrived
@@ -76,7 +80,7 @@ class Reader:
                 break
         if stopped():
             return Proposal((), ended=True)
-        return Proposal(tuple(self._buffer[:n_records]))
+        return Proposal(tuple(self._buffer[:n_records]), heard=at_end)
 
     def take(self, ranges: tuple[Range, ...]) -> list[Message]:
         """The messages of these ranges in the order of partition and offset; the positions move behind them.

@@ -53,6 +53,14 @@ def test_a_journalled_tick_is_taken_whatever_was_read_before() -> None:
     assert reader.lag() == {0: 15}
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_silence_says_whether_the_log_answered(monkeypatch: pytest.MonkeyPatch, answers: bool) -> None:
+    reader = reader_of(filled(0, 1))
+    monkeypatch.setattr(reader._source, "at_end", lambda: answers)
+    proposal = propose(reader, 4, until_end=False)
+    assert (proposal.messages, proposal.ended, proposal.heard) == ((), False, answers)
+
+
 def test_the_end_is_told_with_the_last_records() -> None:
     reader = reader_of(filled(3, 1))
     proposal = propose(reader, 16)

@@ -12,8 +12,9 @@ from lmlp_stream.cli.report.reading import history_path, read_history
 from lmlp_stream.cli.report.tail import Tail
 from lmlp_stream.config import Config
 from lmlp_stream.errors import UsageError
+from lmlp_stream.service.dead_letters import dead_letters
 from lmlp_stream.simulate.follower import Follower
-from lmlp_stream.wire.dead_letter import DeadLetter, decode_dead_letter
+from lmlp_stream.wire.dead_letter import DeadLetter
 from lmlp_stream.wire.limits import Limits
 from lmlp_stream.wire.request import LabelRequest, decode_request
 
@@ -85,8 +86,7 @@ def _all_messages(log: Log, topic: str) -> list[Message]:
 
 def read_dead_letters(log: Log, config: Config) -> list[DeadLetter]:
     """The dead letters in the log; damaged ones are passed over."""
-    letters = [decode_dead_letter(message.value) for message in _all_messages(log, config.log.dead_letters)]
-    return [letter for letter in letters if isinstance(letter, DeadLetter)]
+    return [letter for letter in dead_letters(log, config.log.dead_letters) if isinstance(letter, DeadLetter)]
 
 
 def examine(log: Log, config: Config, test: Path) -> TestFigures | None:

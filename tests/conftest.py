@@ -15,6 +15,11 @@ START_KAFKA = Path(__file__).parent.parent / "deploy" / "kafka" / "start"
 KAFKA_START_S = 240.0
 
 
+def pytest_configure() -> None:
+    """Let started processes hear SIGINT, which a shell that runs the tests in the background has them ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class KafkaBroker:
     """A real Apache Kafka process on loopback, started by `deploy/kafka/start`."""
 

@@ -190,7 +190,7 @@ class ServiceConfig(Section):
 
     tick_wait_s: PositiveFloat = Field(2.0, description="A tick starts with fewer records after this silence, s")
     checkpoint_every_s: PositiveFloat = Field(
-        30.0, description="Longest time between checkpoints, s; sooner, but not within 8 s, where saving is quick"
+        30.0, description="Longest time between checkpoints, s; sooner, but not within 2.5 s, where saving is quick"
     )
     snapshot_every: PositiveInt = Field(100, description="Labels learned between snapshots")
     metrics_host: str = Field("127.0.0.1", description="Address of the Prometheus endpoint")

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 MACHINE_KEYS = ("device", "threads")
 """Settings of the potential that say where it runs, not what it is."""
 
-SOONEST_S = 8.0
+SOONEST_S = 2.5
 """No sooner than this after a checkpoint another one is due, unless the settings say so."""
-SAVING_SHARE = 0.04
+SAVING_SHARE = 0.05
 """Share of the time that saving may take where checkpoints come sooner than the settings demand."""
 
 FIXED_WIRE_KEYS = ("level_of_theory", "forces_from")

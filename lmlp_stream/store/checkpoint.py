@@ -2,8 +2,7 @@
 
 A checkpoint is a folder `NNNNNNNNNN/` with `state.safetensors` (every array) and `checkpoint.json` (what the caller
 says of it, and the digests). It is written in a temporary folder, made durable and renamed, so a reader sees all of it
-or nothing. Digests: `state_file_sha256` of the bytes of the file, `state_sha256` of the arrays whatever the file looks
-like, `header_sha256` of the header itself.
+or nothing. Digests: `state_sha256` of the arrays whatever the file looks like, `header_sha256` of the header itself.
 """
 
 import hashlib
@@ -28,7 +27,7 @@ from lmlp_stream.store.files import sync_folder
 STATE_FILE = "state.safetensors"
 HEADER_FILE = "checkpoint.json"
 FORMAT = "lmlp-checkpoint/6"
-DIGESTS = ("format", "state_file_sha256", "state_sha256", "header_sha256")
+DIGESTS = ("format", "state_sha256", "header_sha256")
 MAX_HEADER_BYTES = 4 * 2**20
 
 _NUMBERED = re.compile(r"\d{10}")
@@ -92,7 +91,7 @@ class Checkpoints:
         path = self._folder / f"{int(saved[-1].name) + 1 if saved else 1:010d}"
         with _temporary_folder(self._folder, path.name) as temporary:
             _write_state(temporary / STATE_FILE, state)
-            _write_header(temporary / HEADER_FILE, _sealed(header, state, temporary / STATE_FILE))
+            _write_header(temporary / HEADER_FILE, _sealed(header, state))
             sync_folder(temporary)
             confirm()
             _rename(temporary, path)
@@ -107,11 +106,7 @@ class Checkpoints:
         Raises:
             DamagedStoreError: There are checkpoints, and every one of them is damaged.
         """
-        found = _newest_intact(self._folder)
-        if found is None:
-            return None
-        path, header, damaged = found
-        return Restored(load_file(path / STATE_FILE), header, path, damaged)
+        return _newest_intact(self._folder)
 
 
 def checkpoints_folder(config: Config) -> Path:
@@ -142,7 +137,7 @@ def describe(path: Path) -> dict[str, Any]:
     """
     if (path / HEADER_FILE).exists() or _NUMBERED.fullmatch(path.name):
         try:
-            return {**_verified_header(path), "path": str(path), "damaged": []}
+            return {**_intact(path).header, "path": str(path), "damaged": []}
         except DamagedStoreError as error:
             raise DamagedStoreError(
                 f"{error}; `lmlp-stream inspect {path.parent}` names the newest intact one, with which "
@@ -151,8 +146,7 @@ def describe(path: Path) -> dict[str, Any]:
     found = _newest_intact(_one_learner(path))
     if found is None:
         raise UsageError(f"there is no checkpoint in {path}; name a checkpoint, a folder of checkpoints or a store")
-    newest, header, damaged = found
-    return {**header, "path": str(newest), "damaged": list(damaged)}
+    return {**found.header, "path": str(found.path), "damaged": list(found.damaged)}
 
 
 def _one_learner(path: Path) -> Path:
@@ -166,11 +160,11 @@ def _one_learner(path: Path) -> Path:
     return learners[0] if learners else within
 
 
-def _newest_intact(folder: Path) -> tuple[Path, dict[str, Any], tuple[str, ...]] | None:
+def _newest_intact(folder: Path) -> Restored | None:
     damaged: list[str] = []
     for path in reversed(_numbered(folder)):
         try:
-            return path, _verified_header(path), tuple(damaged)
+            return _intact(path, tuple(damaged))
         except DamagedStoreError as error:
             damaged.append(str(error))
     if damaged:
@@ -192,16 +186,11 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _sealed(header: Mapping[str, Any], state: Mapping[str, np.ndarray], file: Path) -> dict[str, Any]:
+def _sealed(header: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> dict[str, Any]:
     taken = sorted(set(DIGESTS) & set(header))
     if taken:
         raise ValueError(f"the header of a checkpoint may not name {', '.join(taken)}")
-    sealed = {
-        **header,
-        "format": FORMAT,
-        "state_file_sha256": _file_sha256(file),
-        "state_sha256": state_sha256(state),
-    }
+    sealed = {**header, "format": FORMAT, "state_sha256": state_sha256(state)}
     return {**sealed, "header_sha256": _header_sha256(sealed)}
 
 
@@ -210,31 +199,38 @@ def _header_sha256(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _verified_header(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint whose two files are what their digests say.
+def _intact(path: Path, damaged: tuple[str, ...] = ()) -> Restored:
+    """A checkpoint whose two files are what their digests say; `damaged` is said of newer ones.
 
     Raises:
         DamagedStoreError: They are not, or cannot be read.
     """
+    header = _read_header(path / HEADER_FILE)
+    if header.get("format") != FORMAT:
+        raise DamagedStoreError(f"{path} is {header.get('format')!r}; this version reads {FORMAT}")
+    file = path / STATE_FILE
     try:
-        with (path / HEADER_FILE).open("rb") as file:
+        state = load_file(file)
+    except OSError as error:
+        raise DamagedStoreError(f"{file} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise DamagedStoreError(f"{file} is not what its digest says: {error}") from error
+    if header.get("state_sha256") != state_sha256(state):
+        raise DamagedStoreError(f"{file} is not what its digest says")
+    return Restored(state, header, path, damaged)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
             header = json.loads(file.read(MAX_HEADER_BYTES))
         if not isinstance(header, dict) or header.get("header_sha256") != _header_sha256(header):
-            raise DamagedStoreError(f"{path / HEADER_FILE} is not what its digest says")
-        if header.get("format") != FORMAT:
-            raise DamagedStoreError(f"{path} is {header.get('format')!r}; this version reads {FORMAT}")
-        if header.get("state_file_sha256") != _file_sha256(path / STATE_FILE):
-            raise DamagedStoreError(f"{path / STATE_FILE} is not what its digest says")
+            raise DamagedStoreError(f"{path} is not what its digest says")
     except OSError as error:
-        raise DamagedStoreError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+        raise DamagedStoreError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedStoreError(f"{path / HEADER_FILE} is not JSON: {error}") from error
+        raise DamagedStoreError(f"{path} is not JSON: {error}") from error
     return header
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from lmlp_stream.broker.kafka import sink as sink_module
 from lmlp_stream.broker.kafka import source
+from lmlp_stream.broker.kafka.connection import Connection
 from lmlp_stream.broker.kafka.log import KafkaLog
 from lmlp_stream.broker.log import Message, Partition, TopicSpec, in_order
 from lmlp_stream.broker.open import kafka_servers
@@ -184,6 +187,41 @@ def test_a_killed_broker_costs_nothing(new_kafka: Callable[[], Any], caplog: pyt
         messages += polled
     assert sorted(int(message.value) for message in messages) == list(range(300))
     reader.close()
+    log.close()
+    broker.stop()
+    gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_a_message_for_a_topic_that_was_not_written_to_yet_waits_for_a_broker_that_is_away(
+    new_kafka: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The producer asks for the topic's leader for no longer than a request may take: it is asked again."""
+    caplog.set_level(logging.CRITICAL, logger="kafka")
+    monkeypatch.setattr(sink_module, "REQUEST_S", 0.2)
+    broker = new_kafka()
+    broker.start()
+    log = new_log(broker.url)
+    topics = [new_topic(log), new_topic(log)]
+    sink = log.sink()
+    sink.send(topics[0], key=b"k", value=b"before")
+    sink.flush()
+    again = threading.Timer(2.0, broker.start)
+    described = Connection.partitions
+
+    def described_for_the_last_time(connection: Connection, topic: str) -> tuple[Partition, ...]:
+        found = described(connection, topic)
+        broker.kill()
+        again.start()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "partitions", described_for_the_last_time)
+        sink.send(topics[1], key=b"k", value=b"during")
+    again.join()
+    sink.close()
+    assert [message.value for message in read(log, {Partition(topics[1], 0): 0}, 1)] == [b"during"]
     log.close()
     broker.stop()
     gc.collect()

@@ -35,10 +35,10 @@ class KafkaSink:
                 self._settled.wait()
         self._raise_refused()
         with self._connection.plainly(f"accept a message for {topic}"):
-            if self._producer is None:
-                self._producer = self._new_producer()
-            future = self._producer.send(
-                topic, value, key, list(headers), partition=index, timestamp_ms=int(time.time() * 1000)
+            future = self._connection.patiently(
+                lambda: self._started().send(
+                    topic, value, key, list(headers), partition=index, timestamp_ms=int(time.time() * 1000)
+                )
             )
         with self._settled:
             self._in_flight_bytes += size
@@ -84,6 +84,11 @@ class KafkaSink:
                 refused, self._refused = self._refused, []
             with self._connection.plainly(f"accept {len(refused)} messages"):
                 raise refused[0]
+
+    def _started(self) -> KafkaProducer:
+        if self._producer is None:
+            self._producer = self._new_producer()
+        return self._producer
 
     def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None

@@ -3,13 +3,12 @@
     python -m tests.bench.divergence [--guilty 1 2 16] [--repeats 3]
 
 A learner of the default size that has learned some ticks of the built-in structures is given one whose labels explode,
-some of its sixteen or all of them, unjudged by the quarantine. The time is that of finding them all, and of nothing
-else: it is what the tick takes before its first step. One JSON line for each number of guilty labels.
+some of its sixteen or all of them, unjudged by the quarantine. The time is that of all halvings of the tick, without
+the steps that it makes with the others. One JSON line for each number of guilty labels.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
@@ -18,6 +17,7 @@ from unittest import mock
 import torch
 
 from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.cli.bench.timing import timed
 from lmlp_stream.cli.bench.workload import workload
 from lmlp_stream.config import load_config
 from lmlp_stream.learning import learner as room
@@ -30,12 +30,11 @@ EXPLODING = 1e4
 
 def measure(n_guilty: int, repeats: int, *, members: int = 8) -> dict[str, object]:
     """Median and longest time in which that many guilty labels of one tick are found, s."""
-    config = load_config(None, ["quarantine.enabled=false", f"potential.members={members}", "potential.device=cpu"])
+    unjudged = ("quarantine.enabled=false", "learning.steps_per_record=1.0", "potential.device=cpu")
+    config = load_config(None, [*unjudged, f"potential.members={members}"])
     size = config.learning.records_per_tick
     structures = workload(None, size * (N_TICKS + repeats))
-    learner = Learner(
-        config.model_copy(update={"learning": config.learning.model_copy(update={"steps_per_record": 1.0})})
-    )
+    learner = Learner(config)
     for first in range(0, size * N_TICKS, size):
         learner.process_tick(structures[first : first + size])
     found = [_found(learner, structures[size * (N_TICKS + n) :][:size], n_guilty) for n in range(repeats)]
@@ -45,22 +44,18 @@ def measure(n_guilty: int, repeats: int, *, members: int = 8) -> dict[str, objec
 def _found(learner: Learner, tick: Sequence[LabelledStructure], n_guilty: int) -> float:
     """Time of the bisections of a tick, s."""
     tick = [*(replace(one, forces=EXPLODING * one.forces) for one in tick[:n_guilty]), *tick[n_guilty:]]
-    spent = 0.0
+    guilty, spent = room.guilty, list[float]()
 
-    def timed(*arguments):
-        nonlocal spent
-        start = time.perf_counter()
-        try:
-            return guilty(*arguments)
-        finally:
-            spent += time.perf_counter() - start
+    def clocked(*arguments):
+        found = []
+        spent.append(timed(lambda: found.extend(guilty(*arguments))).wall_s)
+        return found
 
-    guilty = room.guilty
-    with mock.patch.object(room, "guilty", timed):
+    with mock.patch.object(room, "guilty", clocked):
         report = learner.process_tick(tick)
     if {condemned.structure.id for condemned in report.diverging} != {one.id for one in tick[:n_guilty]}:
         raise AssertionError(f"{len(report.diverging)} labels were found guilty, not {n_guilty}")
-    return spent
+    return sum(spent)
 
 
 def main() -> None:

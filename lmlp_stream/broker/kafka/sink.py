@@ -7,11 +7,10 @@ from contextlib import suppress
 from kafka import KafkaProducer
 from kafka.errors import KafkaTimeoutError
 
-from lmlp_stream.broker.kafka.connection import REQUEST_S, Connection
+from lmlp_stream.broker.kafka.connection import OUTAGE_S, REQUEST_S, Connection
 from lmlp_stream.broker.kafka.settings import REQUEST_BYTES
 from lmlp_stream.broker.log import Headers, check_size, missing_topic, partition_of
 
-_DELIVERY_S = 120.0
 _MAX_IN_FLIGHT_BYTES = 32 * 2**20
 
 
@@ -106,7 +105,7 @@ class KafkaSink:
             batch_size=128 * 2**10,
             max_request_size=REQUEST_BYTES,
             max_block_ms=int(REQUEST_S * 1000),
-            delivery_timeout_ms=int(_DELIVERY_S * 1000),
+            delivery_timeout_ms=int(OUTAGE_S * 1000),
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )

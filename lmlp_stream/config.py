@@ -112,6 +112,10 @@ class PotentialConfig(Section):
 
     members: PositiveInt = Field(8, description="Potentials in the ensemble")
     hidden: tuple[PositiveInt, ...] = Field((102, 61, 44), description="Neurons of the hidden layers")
+    linear_features: NonNegativeInt = Field(
+        800, description="Random features of each element in the linear part, our extension; 0: networks alone"
+    )
+    linear_share: Share = Field(0.5, description="Share of the linear part in the energy; the networks have the rest")
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the potential")
     device: Device = Field("auto", description="auto (a GPU where there is one), cpu, cuda or cuda:N")
     threads: NonNegativeInt = Field(0, description="CPU threads of the linear algebra; 0: one per core")
@@ -146,6 +150,7 @@ class LearningConfig(Section):
     fresh_share: Share = Field(0.25, description="Share of a micro-batch drawn from the newest arrivals")
     energy_weight: PositiveFloat = Field(10.0, description="Weight of the squared energy error per atom, (eV)⁻²")
     force_weight: PositiveFloat = Field(1.0, description="Weight of the squared force component error, (eV/Å)⁻²")
+    ridge: PositiveFloat = Field(1e-6, description="Ridge of the linear part, (eV)⁻²")
     averaged_steps: NonNegativeInt = Field(
         400, description="Newest steps whose weights are averaged into the potential that is examined and announced"
     )

@@ -130,6 +130,7 @@ class Learner:
         fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
         self.ensemble.baseline.fit(fresh)
         added = self._meet(fresh)
+        self._absorb(fresh, at_once=bool(added or n_recalled))
         self._memory.remember([*came, *back])
         self._quarantine.learned(came, came_ids - errors.keys())
         n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
@@ -296,8 +297,19 @@ class Learner:
         recalled = self._quarantine.audited(structures, evidence(self._residuals(structures), structures))
         self._quarantine.is_audited(due, {structure.id for structure in structures})
         for structure in recalled:
+            self._release(structure)
             self._memory.forget(structure)
         return len(recalled)
+
+    def _absorb(self, fresh: Sequence[LabelledStructure], *, at_once: bool) -> None:
+        for first in range(0, len(fresh), PREDICTED_TOGETHER):
+            self._trainer.absorb(self._collated(fresh[first : first + PREDICTED_TOGETHER]))
+        elements = {int(z) for structure in fresh for z in structure.atomic_numbers}
+        self._trainer.fit(elements, at_once=at_once)
+
+    def _release(self, structure: LabelledStructure) -> None:
+        if not self._memory.is_held_out(structure):
+            self._trainer.release(self._collated([structure]))
 
     def _meet(self, fresh: Sequence[LabelledStructure]) -> tuple[int, ...]:
         """Standardise known elements with the atoms that came, and add the elements that are new."""
@@ -347,8 +359,10 @@ class Learner:
                 if not found:
                     raise
                 for structure in found:
+                    self._release(structure)
                     self._memory.condemn(structure)
                     diverging.append(Condemned(structure, DIVERGING))
+                self._trainer.fit((), at_once=True)
                 fresh = [structure for structure in fresh if structure not in found]
                 places = [self._memory.reservoir.index(structure.id) for structure in fresh]
                 continue

@@ -1,6 +1,6 @@
 """The potential in training: ensemble, loss and optimizer; one step at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf, isinf
 
@@ -13,12 +13,15 @@ from lmlp_stream.atoms.elements import ATOMIC_NUMBERS, SYMBOLS
 from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
 from lmlp_stream.config import Config
 from lmlp_stream.errors import ConfigError, DivergedError
+from lmlp_stream.learning.columns import in_room
 from lmlp_stream.learning.core_optimizer import CoRe
 from lmlp_stream.learning.loss import loss
 from lmlp_stream.learning.reservoir import lot
+from lmlp_stream.learning.ridge import Ridge, fitting
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.linear import Features, LinearPart
 from lmlp_stream.potential.network import standardised_to
 
 AVERAGED_SHARE = 0.1
@@ -82,6 +85,9 @@ class Trainer:
             )
             for _ in range(2)
         )
+        self._ridge = Ridge(config.learning)
+        if config.potential.linear_features:
+            self.ensemble.linear = LinearPart()
         self._optimizer = CoRe(config.core, independent_axes=1)
         self._usual = inf
         self._atoms: dict[int, Atoms] = {}
@@ -102,7 +108,38 @@ class Trainer:
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
             self._atoms[z] = Atoms.of(batch.values[batch.atoms_of[z]])
+            self._draw_features(z, batch.values[batch.atoms_of[z]])
         return added
+
+    def absorb(self, batch: Batch) -> None:
+        """Let the linear part learn a batch; `fit` makes it count."""
+        self._add_to_ridge(batch, sign=1)
+
+    def release(self, batch: Batch) -> None:
+        """Take back what the linear part absorbed of a batch; `fit` makes it count."""
+        self._add_to_ridge(batch, sign=-1)
+
+    def fit(self, elements: Iterable[int], *, at_once: bool = False) -> None:
+        """Fit the linear part to all that it absorbed.
+
+        Fitting everything is costly where there are many elements: it waits until enough has come. In between the
+        coefficients of some elements are fitted, the others staying what they are.
+
+        Args:
+            elements: Atomic numbers of what came.
+            at_once: Whether everything is fitted whatever has come.
+        """
+        linear = self.ensemble.linear
+        if linear is None:
+            return
+        coefficients = {z: features.coefficients for z, features in linear.features.items()}
+        everything = at_once or self._ridge.due()
+        chosen = set(linear.features) if everything else set(elements)
+        if not everything and 2 * len(chosen) > len(linear.features):
+            return
+        for z, found in self._ridge.solve(chosen, coefficients).items():
+            linear.features[z] = linear.features[z].with_coefficients(found)
+            linear.share = self._config.potential.linear_share
 
     @torch.no_grad()
     def follow(self, batch: Batch) -> None:
@@ -151,6 +188,23 @@ class Trainer:
         """Whether `step` would accept the micro-batch; nothing changes."""
         return self._sound(self._attempt(batch))
 
+    def _draw_features(self, z: int, values: Tensor) -> None:
+        linear = self.ensemble.linear
+        if linear is None:
+            return
+        n_features = fitting(self._config.potential.linear_features, len(linear.features) + 1)
+        if linear.features and n_features < linear.n_features:
+            self._ridge.keep(n_features)
+            linear.features = {known: features.first(n_features) for known, features in linear.features.items()}
+        seed = lot(f"{self._config.seed}/features", str(z)) % 2**63
+        drawn = Features.drawn(values, n_features, torch.Generator().manual_seed(seed))
+        linear.features = dict(sorted({**linear.features, z: drawn}.items()))
+
+    def _add_to_ridge(self, batch: Batch, sign: int) -> None:
+        if self.ensemble.linear is not None:
+            above = batch.energy - self.ensemble.baseline.energy(batch.composition)
+            self._ridge.add(batch, above, self.ensemble.linear.features, sign)
+
     def _attempt(self, batch: Batch) -> _Attempt:
         learning = self._config.learning
         groups = {z: list(self._training.parameters[z].values()) for z in batch.atoms_of}
@@ -185,6 +239,8 @@ class Trainer:
         """Whether every weight is a finite number."""
         weights = [tensor for group in self._training.parameters.values() for tensor in group.values()]
         weights += [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
+        if self.ensemble.linear is not None:
+            weights += [features.coefficients for features in self.ensemble.linear.features.values()]
         return not weights or bool(torch.isfinite(torch.stack(torch._foreach_norm(weights))).all())
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -195,17 +251,21 @@ class Trainer:
         for z, atoms in self._atoms.items():
             tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
-        return {"usual_loss": np.array([self._usual]), **arrays}
+        sums = {f"ridge.{name}": array for name, array in self._ridge.state_dict().items()}
+        return {"usual_loss": np.array([self._usual]), **arrays, **sums}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this trainer must be new."""
         self._training = self._restored(_tensors(state, "training."))
         self.ensemble = self._restored(_tensors(state, "ensemble."))
         self.ensemble.baseline = self._training.baseline
+        if self._config.potential.linear_features and self.ensemble.linear is None:
+            self.ensemble.linear = LinearPart()
         for z in self._training.elements:
             self._optimize(z)
             self._atoms[z] = Atoms.from_state(_tensors(state, f"atoms.{z}."))
         self._optimizer.load_state_dict(_tensors(state, "optimizer."))
+        self._ridge.load_state_dict(in_room(state, "ridge."), self.ensemble.device)
         self._usual = float(state["usual_loss"][0])
 
     def _restored(self, state: Mapping[str, Tensor]) -> Ensemble:

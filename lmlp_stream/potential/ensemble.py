@@ -12,6 +12,7 @@ from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.forces import forces_and_stress
+from lmlp_stream.potential.linear import LinearPart
 from lmlp_stream.potential.network import Folded, fold, init_network, parameter_names
 from lmlp_stream.potential.networks import folded_networks, networks
 
@@ -63,15 +64,20 @@ class FoldedEnsemble:
     Attributes:
         networks: By atomic number.
         baseline: Atomic reference energies.
+        linear: The linear part; None: there is none.
     """
 
     networks: Mapping[int, Folded]
     baseline: Baseline
+    linear: LinearPart | None
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
-        return _prediction(*folded_networks(self.networks, batch), batch, self.baseline)
+        energies, gradients, rows = folded_networks(self.networks, batch)
+        if self.linear is not None:
+            self.linear.blend(energies, gradients, batch)
+        return _prediction(energies, gradients, rows, batch, self.baseline)
 
 
 class Ensemble:
@@ -85,6 +91,7 @@ class Ensemble:
         device: Where they are.
         parameters: Network parameters by atomic number, ascending; leaves that require gradients.
         baseline: Atomic reference energies.
+        linear: What their mean is blended with where it predicts; None: nothing. It takes no part in `evaluate`.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class Ensemble:
         dtype: torch.dtype,
         device: torch.device,
         baseline: Baseline,
+        linear: LinearPart | None = None,
     ) -> None:
         self.spec = spec
         self.hidden = tuple(hidden)
@@ -103,6 +111,7 @@ class Ensemble:
         self.dtype = dtype
         self.device = device
         self.baseline = baseline
+        self.linear = linear
         self.parameters: dict[int, dict[str, Tensor]] = {}
 
     @property
@@ -130,20 +139,22 @@ class Ensemble:
     def folded(self) -> "FoldedEnsemble":
         """The potential as it is now, prepared for many predictions."""
         networks_ = {z: fold(parameters) for z, parameters in self.parameters.items()}
-        return FoldedEnsemble(networks=networks_, baseline=self.baseline)
+        return FoldedEnsemble(networks=networks_, baseline=self.baseline, linear=self.linear)
 
     def evaluate(self, batch: Batch) -> Prediction:
-        """Energies, forces and stress of every member, with the graph to the parameters."""
+        """Energies, forces and stress of every member's networks alone, with the graph to the parameters."""
         return _prediction(*networks(self.parameters, batch), batch, self.baseline)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all parameters and of the baseline, by dotted name."""
+        """Copies of all parameters, of the baseline and of the linear part, by dotted name."""
         state = {
             f"element.{z}.{name}": parameter.detach().clone()
             for z, parameters in self.parameters.items()
             for name, parameter in parameters.items()
         }
         state.update({f"baseline.{name}": array for name, array in self.baseline.state_dict().items()})
+        if self.linear is not None:
+            state.update({f"linear.{name}": array for name, array in self.linear.state_dict().items()})
         return state
 
     @classmethod
@@ -159,8 +170,15 @@ class Ensemble:
     ) -> Self:
         """The ensemble `state_dict` described."""
         baseline = {name.removeprefix("baseline."): array for name, array in state.items() if "baseline." in name}
+        linear = {name.removeprefix("linear."): array for name, array in state.items() if name.startswith("linear.")}
         ensemble = cls(
-            spec, hidden=hidden, members=members, dtype=dtype, device=device, baseline=Baseline.from_state(baseline)
+            spec,
+            hidden=hidden,
+            members=members,
+            dtype=dtype,
+            device=device,
+            baseline=Baseline.from_state(baseline),
+            linear=LinearPart.from_state(linear, dtype, device) if linear else None,
         )
         elements = sorted({int(name.split(".")[1]) for name in state if name.startswith("element.")})
         ensemble.parameters = {

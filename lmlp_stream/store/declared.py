@@ -1,6 +1,6 @@
 """The tensors that a manifest declares: what the weights of a snapshot must be before one of them is used."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -45,12 +45,14 @@ class DeclaredPotential:
         hidden: Neurons of the hidden layers.
         dtype: Precision of the networks, one of `DTYPES`.
         baseline_directions: Composition directions that the baseline learned.
+        linear_features: Random features of each element in the linear part; 0: there is none.
     """
 
     members: int
     hidden: tuple[int, ...]
     dtype: str
     baseline_directions: int
+    linear_features: int
 
     @classmethod
     def read(cls, tree: Mapping[str, Any]) -> Self:
@@ -59,16 +61,22 @@ class DeclaredPotential:
         Raises:
             ValueError: A value is missing, of the wrong type or out of range.
         """
-        for name in ("members", "baseline_directions"):
-            if type(tree.get(name)) is not int:
-                raise ValueError(f"{name} = {tree.get(name)!r} is no whole number")
+        sizes = {"linear_features": 0, **tree}
+        for name in ("members", "baseline_directions", "linear_features"):
+            if type(sizes.get(name)) is not int:
+                raise ValueError(f"{name} = {sizes.get(name)!r} is no whole number")
         hidden = tree.get("hidden")
         if not isinstance(hidden, list) or any(type(n) is not int for n in hidden) or len(hidden) > MAX_HIDDEN_LAYERS:
             raise ValueError(f"hidden must be at most {MAX_HIDDEN_LAYERS} whole numbers")
         if tree.get("dtype") not in DTYPES:
             raise ValueError(f"dtype = {tree.get('dtype')!r} is none of {', '.join(DTYPES)}")
-        declared = cls(tree["members"], tuple(hidden), tree["dtype"], tree["baseline_directions"])
-        if min(declared.members, *declared.hidden, 1) < 1 or declared.baseline_directions < 0:
+        declared = cls(
+            tree["members"], tuple(hidden), tree["dtype"], tree["baseline_directions"], sizes["linear_features"]
+        )
+        if (
+            min(declared.members, *declared.hidden, 1) < 1
+            or min(tree["baseline_directions"], declared.linear_features) < 0
+        ):
             raise ValueError(f"{declared} has a size below 1")
         return declared
 
@@ -79,6 +87,17 @@ class DeclaredPotential:
         for layer, (n_in, n_out) in enumerate(pairwise((n_functions, *self.hidden, 1))):
             shapes |= {f"weight_{layer}": (m, n_in, n_out), f"bias_{layer}": (m, 1, n_out)}
         return {name: (shape, DTYPES[self.dtype]) for name, shape in shapes.items()}
+
+    def linear_part(self, elements: Iterable[int], n_functions: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes of the arrays of the linear part, as `potential.linear.LinearPart` says."""
+        if not self.linear_features:
+            return {}
+        shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"linear.share": ((), torch.float64)}
+        dtype, size = DTYPES[self.dtype], self.linear_features
+        for z in elements:
+            shapes[f"linear.{z}.directions"] = ((n_functions, size), dtype)
+            shapes |= {f"linear.{z}.{name}": ((size,), dtype) for name in ("offsets", "coefficients")}
+        return shapes
 
     def baseline_tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shapes of the arrays of the baseline."""
@@ -121,7 +140,7 @@ class DeclaredTensors:
                 f"Å; they must be equal, and at most {MAX_CUTOFF} Å"
             )
         _check_cost(spec, manifest.id)
-        tensors = potential.baseline_tensors()
+        tensors = potential.baseline_tensors() | potential.linear_part(manifest.elements, spec.n_functions)
         for z in manifest.elements:
             tensors |= {f"element.{z}.{name}": tensor for name, tensor in potential.network(spec.n_functions).items()}
         declared = cls(spec, potential, tensors)
@@ -193,6 +212,7 @@ def potential_of(ensemble: Ensemble) -> dict[str, Any]:
         "hidden": list(ensemble.hidden),
         "dtype": str(ensemble.dtype).removeprefix("torch."),
         "baseline_directions": len(ensemble.baseline.state_dict()["directions"]),
+        "linear_features": ensemble.linear.n_features if ensemble.linear else 0,
     }
 
 

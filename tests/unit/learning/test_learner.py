@@ -172,9 +172,11 @@ def test_unseen_elements_and_compositions_do_not_pollute_the_errors():
     assert learner.elements == (1, 6, 8)
 
 
-def test_a_new_element_leaves_the_errors_on_the_others_as_they_were():
+def test_networks_of_a_new_element_leave_the_errors_on_the_others_as_they_were():
     config = config_of(
-        potential={"dtype": "float64"}, rehearsal={"holdout_share": 0.0}, learning={"steps_per_record": 0.0}
+        potential={"dtype": "float64", "linear_features": 0},
+        rehearsal={"holdout_share": 0.0},
+        learning={"steps_per_record": 0.0},
     )
     known = [labelled(index, WATER) for index in range(30, 40)]
     learner = learn(Learner(config), [[labelled(0, WATER), labelled(1, WATER)]])
@@ -185,6 +187,21 @@ def test_a_new_element_leaves_the_errors_on_the_others_as_they_were():
     for field in fields(before):
         found, expected = getattr(after, field.name), getattr(before, field.name)
         assert np.asarray(found) == pytest.approx(np.asarray(expected), rel=1e-9, nan_ok=True), field.name
+
+
+def test_a_linear_part_that_learns_new_elements_predicts_the_others_no_worse():
+    config = config_of(
+        potential={"dtype": "float64", "linear_share": 1.0},
+        rehearsal={"holdout_share": 0.0, "capacity": 0},
+        learning={"steps_per_record": 0.0},
+    )
+    known = [labelled(index, WATER) for index in range(30, 40)]
+    learner = learn(Learner(config), [[labelled(index, WATER) for index in range(20)]])
+    (before,) = learner._residuals(known)
+    learner.process_tick([labelled(index, shape) for index in range(20) for shape in (METHANE, AMMONIA)])
+    (after,) = learner._residuals(known)
+    assert np.square(after.forces).mean() < 2 * np.square(before.forces).mean()
+    assert np.square(after.forces).mean() < 0.01 * np.square(known[0].forces).mean()
 
 
 def test_it_does_not_matter_in_how_few_atoms_an_element_came_first():

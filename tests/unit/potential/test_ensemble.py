@@ -12,6 +12,7 @@ from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
 from lmlp_stream.config import SymmetryConfig
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
+from lmlp_stream.potential.linear import Features, LinearPart
 
 CPU = torch.device("cpu")
 SPEC = spec_of(SymmetryConfig(cutoff=4.0))
@@ -49,6 +50,11 @@ def ensemble(dtype: torch.dtype = torch.float64, members: int = MEMBERS) -> Ense
         for parameters in made.parameters.values():
             parameters["weight_2"] *= 10
             parameters["shift"] += 0.01 * torch.randn(members, SPEC.n_functions, generator=generator)
+    made.linear = LinearPart(0.6)
+    for z, atoms in batch.atoms_of.items():
+        features = Features.drawn(batch.values[atoms], 20, torch.Generator().manual_seed(z))
+        coefficients = torch.randn(20, generator=torch.Generator().manual_seed(z), dtype=torch.float64)
+        made.linear.features[z] = features.with_coefficients(coefficients)
     return made
 
 
@@ -114,6 +120,7 @@ def test_a_prediction_is_repeated_bit_for_bit() -> None:
 
 def test_what_is_differentiable_predicts_the_same() -> None:
     model, batch = ensemble(), batch_of(ALL)
+    model.linear = None
     graph, plain = model.evaluate(batch), model.predict(batch)
     assert graph.energy.requires_grad
     assert not plain.energy.requires_grad

@@ -6,6 +6,7 @@ from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import AngularFunction, RadialFunction, SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.linear import Features, LinearPart
 from lmlp_stream.store.snapshot import Provenance
 
 SPEC = SymmetrySpec(
@@ -34,12 +35,21 @@ def ensemble() -> Ensemble:
     generator = torch.Generator().manual_seed(0)
     baseline = Baseline({})
     baseline.fit([water()])
+    linear = LinearPart(0.5)
     ensemble = Ensemble(
-        SPEC, hidden=(5, 4), members=3, dtype=torch.float64, device=torch.device("cpu"), baseline=baseline
+        SPEC,
+        hidden=(5, 4),
+        members=3,
+        dtype=torch.float64,
+        device=torch.device("cpu"),
+        baseline=baseline,
+        linear=linear,
     )
     for z in (8, 1):
         values = torch.rand(6, SPEC.n_functions, generator=generator, dtype=torch.float64)
         ensemble.add_element(z, values, generator)
+        features = Features.drawn(values, 6, generator)
+        linear.features[z] = features.with_coefficients(torch.rand(6, generator=generator, dtype=torch.float64))
     return ensemble
 
 

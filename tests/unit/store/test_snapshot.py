@@ -83,6 +83,7 @@ def test_another_weight_or_another_story_has_another_id(
 
 def test_a_snapshot_without_elements_and_layers_is_one_too(provenance: Provenance, ensemble: Ensemble) -> None:
     ensemble.parameters.clear()
+    ensemble.linear.features.clear()
     manifest = publish(ensemble, provenance, "memory://bare")
     assert load(manifest)[1].elements == ()
     fsspec.filesystem("memory").store.clear()

@@ -1,0 +1,181 @@
+"""Ridge regression of the linear part on everything that was learned, kept as sums: exact, and of constant size.
+
+    c = argmin Σ_s w_s (w_E ((E_s(c) − E_s) / N_s)² + w_F |F_s(c) − F_s|² / 3N_s) + ridge |c|²
+
+over all structures s that were ever added and not taken out again (Hoerl & Kennard 1970, doi
+10.1080/00401706.1970.10488634), with the weights of `learning.loss`. Energies and forces are linear in c, so that the
+normal equations need XᵀX and Xᵀy alone, to which every structure adds once. Axes: F features, K coefficients of all
+elements.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations_with_replacement
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.atoms.symmetry import Descriptors
+from lmlp_stream.config import LearningConfig
+from lmlp_stream.potential.linear import Features
+
+MOST_FEATURES = 6400
+"""Most features of all elements together: the sums grow with their square, a solution with their cube."""
+PER_COEFFICIENT = 0.25
+"""Coefficients are fitted anew after so many new equations for each: then fitting costs about as much as summing."""
+OF_ALL = 0.1
+"""They are fitted anew sooner where the new equations are more than this share of all."""
+ROUNDING = 1e-13
+"""The ridge is at least this share of the trace of XᵀX, below which double precision resolves nothing."""
+ATOMS_TOGETHER = 64
+"""Atoms whose derivatives are held at once."""
+
+
+def fitting(n_features: int, n_elements: int) -> int:
+    """How many features each of so many elements may have, `n_features` at most."""
+    return min(n_features, MOST_FEATURES // n_elements)
+
+
+class Ridge:
+    """Sums over all structures that were learned, in double precision, and the coefficients that follow from them.
+
+    Elements share the same number of features. When more elements come than `MOST_FEATURES` allows, every element keeps
+    its first ones: of the sums, the parts that belong to these are those that would have been summed without the rest.
+    """
+
+    def __init__(self, learning: LearningConfig) -> None:
+        self._learning = learning
+        self._gram: dict[tuple[int, int], Tensor] = {}
+        self._moment: dict[int, Tensor] = {}
+        self._n_equations = 0
+        self._n_fitted = 0
+
+    def keep(self, n_features: int) -> None:
+        """Forget all but the first features of each element."""
+        self._gram = {pair: block[:n_features, :n_features].contiguous() for pair, block in self._gram.items()}
+        self._moment = {z: moment[:n_features] for z, moment in self._moment.items()}
+
+    @torch.no_grad()
+    def add(self, batch: Batch, above: Float[Tensor, "S"], features: Mapping[int, Features], sign: int = 1) -> None:
+        """Add the labels of a batch to the sums, or take them out.
+
+        Args:
+            batch: The structures; labels that are missing (NaN) add nothing.
+            above: Energies above the baseline in eV; NaN where missing.
+            features: Of every element of the batch.
+            sign: 1: add; -1: take out what was added before.
+        """
+        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
+        first = 0
+        for index, descriptors in enumerate(batch.descriptors):
+            atoms = slice(first, first + len(descriptors.values))
+            first = atoms.stop
+            numbers = batch.atomic_numbers[atoms]
+            elements = tuple(sorted({int(z) for z in numbers}))
+            energy, forces = _design(descriptors, numbers, [(z, features[z]) for z in elements])
+            by_energy = (batch.weight[index].double() * self._learning.energy_weight).sqrt() / len(numbers)
+            by_force = (batch.weight[index].double() * self._learning.force_weight / len(forces)).sqrt()
+            rows = torch.cat([energy[None].double() * by_energy, forces.double() * by_force])
+            labels = torch.cat([above[index, None] * by_energy, batch.forces[atoms].flatten().double() * by_force])
+            known = labels.isfinite()
+            alike.setdefault(elements, []).append((rows[known], labels[known]))
+        for elements, parts in alike.items():
+            self._sum(elements, torch.cat([rows for rows, _ in parts]), torch.cat([y for _, y in parts]), sign)
+
+    def due(self) -> bool:
+        """Whether enough has come since the coefficients were fitted."""
+        n_coefficients = sum(len(moment) for moment in self._moment.values())
+        return self._n_equations - self._n_fitted > min(PER_COEFFICIENT * n_coefficients, OF_ALL * self._n_equations)
+
+    @torch.no_grad()
+    def solve(self, elements: Collection[int], coefficients: Mapping[int, Tensor]) -> dict[int, Float[Tensor, "F"]]:
+        """The best coefficients of some elements in eV, float64; none where nothing was added yet.
+
+        Args:
+            elements: Atomic numbers of those that are fitted.
+            coefficients: Of every element; those of the others stay what they are.
+        """
+        fitted = sorted(self._moment.keys() & set(elements))
+        if not fitted:
+            return {}
+        moments = {z: self._moment[z].clone() for z in fitted}
+        n_features = len(moments[fitted[0]])
+        places = {z: slice(place * n_features, (place + 1) * n_features) for place, z in enumerate(fitted)}
+        matrix = moments[fitted[0]].new_zeros(n_features * len(fitted), n_features * len(fitted))
+        for (one, other), block in self._gram.items():
+            if one in places and other in places:
+                matrix[places[other], places[one]] = block.T
+            elif one in places:
+                moments[one] -= block @ coefficients[other].double()
+            elif other in places:
+                moments[other] -= block.T @ coefficients[one].double()
+        solution = torch.cholesky_solve(torch.cat(list(moments.values()))[:, None], self._triangle(matrix))[:, 0]
+        if len(fitted) == len(self._moment):
+            self._n_fitted = self._n_equations
+        return {z: solution[place] for z, place in places.items()}
+
+    def _triangle(self, matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
+        """Lower Cholesky factor of a matrix with the ridge, which grows where rounding leaves it not positive."""
+        diagonal = matrix.diagonal()
+        ridge, added = self._learning.ridge + ROUNDING * float(diagonal.sum().abs()), 0.0
+        while True:
+            diagonal += ridge - added
+            factor = torch.linalg.cholesky_ex(matrix)
+            if not int(factor.info):
+                triangle: Tensor = factor.L
+                return triangle
+            ridge, added = 10 * ridge, ridge
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything that `load_state_dict` needs, as flat arrays by name."""
+        sums = {f"gram.{one}.{other}": block for (one, other), block in self._gram.items()}
+        sums |= {f"moment.{z}": moment for z, moment in self._moment.items()}
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in sums.items()}
+        return {"n_equations": np.array([self._n_equations, self._n_fitted], dtype=np.int64), **arrays}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray], device: torch.device) -> None:
+        """Take over what `state_dict` wrote."""
+        self._n_equations, self._n_fitted = (int(count) for count in state["n_equations"])
+        for name, array in state.items():
+            room, *elements = name.split(".")
+            tensor = torch.tensor(array, device=device)
+            if room == "gram":
+                self._gram[int(elements[0]), int(elements[1])] = tensor
+            elif room == "moment":
+                self._moment[int(elements[0])] = tensor
+
+    def _sum(self, elements: Sequence[int], rows: Tensor, labels: Tensor, sign: int) -> None:
+        self._n_equations += len(rows)
+        parts = dict(zip(elements, rows.chunk(len(elements), dim=1), strict=True))
+        for one, other in combinations_with_replacement(elements, 2):
+            n_features = parts[one].shape[1]
+            block = self._gram.setdefault((one, other), rows.new_zeros(n_features, n_features))
+            block.addmm_(parts[one].T, parts[other], alpha=sign)
+        for z, part in parts.items():
+            self._moment.setdefault(z, rows.new_zeros(part.shape[1])).addmv_(part.T, labels, alpha=sign)
+
+
+def _design(
+    descriptors: Descriptors, numbers: Tensor, features: Sequence[tuple[int, Features]]
+) -> tuple[Float[Tensor, "K"], Float[Tensor, "A*3 K"]]:
+    """Energy and forces of a structure by each coefficient: those of the first element of `features` come first.
+
+    F_j = Σ_i (dE_j/dr_ji − dE_i/dr_ij), as `potential.forces` says.
+    """
+    n_atoms, n_neighbors = descriptors.neighbor_index.shape
+    energies, forces = [], []
+    for z, of_element in features:
+        atoms = torch.nonzero(numbers == z)[:, 0]
+        values, slopes = of_element.evaluate(descriptors.values[atoms])
+        by_position = values.new_zeros(n_atoms, 3, values.shape[1])
+        for some, slope in zip(torch.split(atoms, ATOMS_TOGETHER), torch.split(slopes, ATOMS_TOGETHER), strict=True):
+            by_vector = descriptors.derivatives[some].transpose(1, 2) @ of_element.directions
+            by_vector = (by_vector * slope[:, None]).view(len(some), 3, n_neighbors, -1)
+            by_position[some] += by_vector.sum(dim=2)
+            ends = descriptors.neighbor_index[some].flatten()
+            by_position.index_add_(0, ends, by_vector.transpose(1, 2).flatten(0, 1), alpha=-1)
+        energies.append(values.sum(dim=0))
+        forces.append(by_position.flatten(0, 1))
+    return torch.cat(energies), torch.cat(forces, dim=1)

@@ -1,0 +1,132 @@
+"""The linear part of a potential: fixed random features of each atom, and coefficients that are fitted exactly.
+
+    E_i = Σ_k c_k tanh(w_k · G_i + b_k)
+
+with directions w_k and offsets b_k that are drawn once for each element and never change (Rahimi & Recht, "Weighted
+Sums of Random Kitchen Sinks", NIPS 2008; with tanh: Huang et al. 2006, doi 10.1016/j.neucom.2005.12.126). What it is
+fitted to can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. An extension: the published
+potential has none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F features.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lmlp_stream.atoms.batch import Batch
+
+SPREAD = 0.3
+"""Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""
+DIRECTION_LENGTH = 0.25
+"""Root mean square length of a direction in units of 1 / `SPREAD`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Features of one element, with their coefficients.
+
+    Attributes:
+        directions: w, one column for each feature.
+        offsets: b.
+        coefficients: c in eV.
+    """
+
+    directions: Float[Tensor, "D F"]
+    offsets: Float[Tensor, "F"]
+    coefficients: Float[Tensor, "F"]
+
+    @classmethod
+    def drawn(cls, values: Float[Tensor, "n D"], n_features: int, generator: torch.Generator) -> Self:
+        """Features about the mean of an element's first atoms, with coefficients of zero."""
+        n_functions = values.shape[1]
+        directions = torch.randn(n_functions, n_features, generator=generator, dtype=torch.float64)
+        directions *= DIRECTION_LENGTH / SPREAD / sqrt(n_functions)
+        offsets = torch.randn(n_features, generator=generator, dtype=torch.float64)
+        offsets -= values.double().mean(dim=0).cpu() @ directions
+        return cls(directions.to(values), offsets.to(values), values.new_zeros(n_features))
+
+    def evaluate(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n F"], Float[Tensor, "n F"]]:
+        """The features of atoms, and their derivatives by the argument of the tanh."""
+        features = torch.addmm(self.offsets, values, self.directions).tanh_()
+        return features, 1 - features.square()
+
+    def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
+        """The same features with other coefficients."""
+        return Features(self.directions, self.offsets, coefficients.to(self.coefficients))
+
+    def first(self, n_features: int) -> "Features":
+        """The first of these features."""
+        return Features(
+            self.directions[:, :n_features].contiguous(), self.offsets[:n_features], self.coefficients[:n_features]
+        )
+
+
+@dataclass(slots=True, eq=False)
+class LinearPart:
+    """The linear parts of all elements, and how much they count.
+
+    Attributes:
+        share: Share of the linear part in the energy of the ensemble; the mean of the networks has the rest. 0 until
+            coefficients are fitted.
+        features: By atomic number.
+    """
+
+    share: float = 0.0
+    features: dict[int, Features] = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        """Features of each element; 0 where there is no element."""
+        return next((len(of_element.offsets) for of_element in self.features.values()), 0)
+
+    def blend(self, energies: Float[Tensor, "M A"], gradients: Float[Tensor, "A M D"], batch: Batch) -> None:
+        """Move what the networks say, in place, so that their mean is that of networks and linear part by their shares.
+
+        The members stay as far from each other as they were: how much they disagree goes on to say what they have not
+        learned.
+
+        Args:
+            energies: Atomic energies in eV, grouped by element as `batch.atoms_of`.
+            gradients: Their derivatives by the symmetry functions, grouped alike.
+            batch: The structures.
+        """
+        first = 0
+        for z, some in batch.atoms_of.items():
+            of_element = self.features[z]
+            features, slopes = of_element.evaluate(batch.values.index_select(0, some))
+            group = slice(first, first + len(some))
+            change = features @ of_element.coefficients - energies[:, group].mean(dim=0)
+            energies[:, group] += self.share * change
+            slopes *= of_element.coefficients
+            by_function = slopes @ of_element.directions.T - gradients[group].mean(dim=1)
+            gradients[group] += (self.share * by_function)[:, None]
+            first = group.stop
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of the share and of everything that was drawn and fitted, by dotted name; empty without features."""
+        if not self.features:
+            return {}
+        state = {"share": torch.tensor(self.share, dtype=torch.float64)}
+        for z, of_element in self.features.items():
+            for name in ("directions", "offsets", "coefficients"):
+                state[f"{z}.{name}"] = getattr(of_element, name).detach().clone()
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> Self:
+        """The linear part `state_dict` described."""
+        elements = sorted({int(name.split(".")[0]) for name in state if "." in name})
+        features = {
+            z: Features(
+                *(
+                    state[f"{z}.{name}"].detach().to(dtype=dtype, device=device, copy=True)
+                    for name in ("directions", "offsets", "coefficients")
+                )
+            )
+            for z in elements
+        }
+        return cls(float(state["share"]), features)

@@ -1,0 +1,170 @@
+"""The ridge regression of the linear part against plain least squares, and that nothing is forgotten."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lmlp_stream.atoms.batch import Batch, Example, collate
+from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
+from lmlp_stream.config import LearningConfig, SymmetryConfig
+from lmlp_stream.learning import ridge as ridge_module
+from lmlp_stream.learning.learner import Learner
+from lmlp_stream.learning.ridge import Ridge, fitting
+from lmlp_stream.potential.baseline import Baseline
+from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.linear import Features, LinearPart
+from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
+from tests.unit.learning.test_learner import config_of
+
+CPU = torch.device("cpu")
+FUNCTIONS = SymmetryFunctions(spec_of(SymmetryConfig(preset="published", cutoff=4.0)), torch.float64, CPU)
+LEARNING = LearningConfig(ridge=1e-3)
+N_FEATURES = 4
+STRUCTURES = tuple(replace(labelled(i, shape), weight=1.0 + i) for i in range(5) for shape in (WATER, METHANE))
+
+
+def batch_of(structures: tuple[LabelledStructure, ...]) -> Batch:
+    return collate([Example(structure, FUNCTIONS.evaluate(structure)) for structure in structures])
+
+
+def features_of(batch: Batch, n_features: int = N_FEATURES) -> dict[int, Features]:
+    return {
+        z: Features.drawn(batch.values[atoms], n_features, torch.Generator().manual_seed(z))
+        for z, atoms in batch.atoms_of.items()
+    }
+
+
+FEATURES = features_of(batch_of(STRUCTURES))
+
+
+def added(*parts: tuple[LabelledStructure, ...]) -> Ridge:
+    ridge = Ridge(LEARNING)
+    for part in parts:
+        batch = batch_of(part)
+        ridge.add(batch, batch.energy, FEATURES)
+    return ridge
+
+
+def solved(ridge: Ridge) -> np.ndarray:
+    return torch.cat(list(ridge.solve(FEATURES, {}).values())).numpy()
+
+
+def predicted(structure: LabelledStructure, coefficients: np.ndarray) -> np.ndarray:
+    """Energy and forces of a potential that is its linear part alone."""
+    model = Ensemble(
+        FUNCTIONS.spec, hidden=(2,), members=1, dtype=torch.float64, device=CPU, baseline=Baseline({}), linear=None
+    )
+    parts = zip(FEATURES.items(), np.split(coefficients, len(FEATURES)), strict=True)
+    model.linear = LinearPart(1.0, {z: item.with_coefficients(torch.tensor(part)) for (z, item), part in parts})
+    for z in FEATURES:
+        model.add_element(z, torch.zeros(2, FUNCTIONS.n_functions).double(), torch.Generator().manual_seed(0))
+    prediction = model.predict(batch_of((structure,)))
+    return np.concatenate([prediction.mean_energy.numpy(), prediction.mean_forces.numpy().ravel()])
+
+
+def least_squares(structures: tuple[LabelledStructure, ...]) -> np.ndarray:
+    """The minimum of the loss in the docstring, from predictions of one coefficient at a time."""
+    n_coefficients = N_FEATURES * len(FEATURES)
+    rows, labels = [np.sqrt(LEARNING.ridge) * np.eye(n_coefficients)], [np.zeros(n_coefficients)]
+    for structure in structures:
+        design = np.stack([predicted(structure, unit) for unit in np.eye(n_coefficients)], axis=1)
+        n_forces = 3 * structure.n_atoms
+        weight = np.full(1 + n_forces, LEARNING.force_weight / n_forces)
+        weight[0] = LEARNING.energy_weight / structure.n_atoms**2
+        scale = np.sqrt(structure.weight * weight)
+        rows.append(scale[:, None] * design)
+        labels.append(scale * np.concatenate([[structure.energy], structure.forces.ravel()]))
+    return np.linalg.lstsq(np.concatenate(rows), np.concatenate(labels), rcond=None)[0]
+
+
+def test_coefficients_are_those_of_least_squares() -> None:
+    np.testing.assert_allclose(solved(added(STRUCTURES)), least_squares(STRUCTURES), rtol=1e-6, atol=1e-6)
+
+
+def test_the_order_of_labels_and_their_portions_do_not_matter() -> None:
+    at_once, in_portions = added(STRUCTURES), added(STRUCTURES[6:], STRUCTURES[:1], STRUCTURES[1:6])
+    np.testing.assert_allclose(solved(in_portions), solved(at_once), rtol=1e-7, atol=1e-9)
+
+
+def test_what_is_taken_out_is_as_if_it_had_never_come() -> None:
+    ridge, gone = added(STRUCTURES), batch_of(STRUCTURES[3:5])
+    ridge.add(gone, gone.energy, FEATURES, sign=-1)
+    np.testing.assert_allclose(solved(ridge), solved(added(STRUCTURES[:3], STRUCTURES[5:])), rtol=1e-6, atol=1e-8)
+
+
+def test_missing_labels_add_nothing() -> None:
+    without = replace(STRUCTURES[0], energy=np.nan, forces=np.full_like(STRUCTURES[0].forces, np.nan))
+    np.testing.assert_array_equal(solved(added(STRUCTURES[1:], (without,))), solved(added(STRUCTURES[1:])))
+
+
+def test_blocks_of_atoms_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = solved(added(STRUCTURES))
+    monkeypatch.setattr(ridge_module, "ATOMS_TOGETHER", 2)
+    np.testing.assert_allclose(solved(added(STRUCTURES)), whole, rtol=1e-8, atol=1e-10)
+
+
+def test_fewer_features_are_those_of_a_ridge_that_never_had_more() -> None:
+    batch, ridge, few = batch_of(STRUCTURES), added(STRUCTURES), Ridge(LEARNING)
+    few.add(batch, batch.energy, {z: item.first(2) for z, item in FEATURES.items()})
+    ridge.keep(2)
+    np.testing.assert_allclose(solved(ridge), solved(few), rtol=1e-8, atol=1e-10)
+
+
+def test_many_elements_share_the_features() -> None:
+    assert [fitting(800, n_elements) for n_elements in (1, 8, 16, 100)] == [800, 800, 400, 64]
+
+
+def test_a_fit_is_due_when_enough_equations_are_new() -> None:
+    ridge = added(STRUCTURES)
+    assert ridge.due()
+    solved(ridge)
+    assert not ridge.due()
+    batch = batch_of(STRUCTURES[:1])
+    ridge.add(batch, batch.energy, FEATURES)
+    assert ridge.due()
+
+
+def test_nothing_learned_gives_no_coefficients() -> None:
+    assert Ridge(LEARNING).solve(FEATURES, {}) == {}
+
+
+def test_an_element_fitted_alone_stays_where_all_are_fitted() -> None:
+    ridge = added(STRUCTURES)
+    everything = ridge.solve(FEATURES, {})
+    for z, coefficients in everything.items():
+        alone = ridge.solve([z], everything)
+        assert alone.keys() == {z}
+        torch.testing.assert_close(alone[z], coefficients, rtol=1e-5, atol=1e-5)
+
+
+def test_sums_that_rounding_left_without_a_positive_diagonal_are_solved_with_a_larger_ridge() -> None:
+    ridge, twice = added(STRUCTURES), batch_of(STRUCTURES)
+    for _ in range(2):
+        ridge.add(twice, twice.energy, FEATURES, sign=-1)
+    assert np.isfinite(solved(ridge)).all()
+
+
+def test_a_learner_ends_with_the_same_linear_part_in_whatever_order_its_domains_came() -> None:
+    first, *rest = (
+        [labelled(index, shape) for index in span]
+        for shape, span in ((WATER, range(8)), (METHANE, range(8)), (AMMONIA, range(8)), (WATER, range(8, 16)))
+    )
+    bringing = [labelled(100, shape) for shape in (WATER, METHANE, AMMONIA)]
+    config = config_of(
+        learning={"steps_per_record": 0.5},
+        rehearsal={"capacity": 2, "holdout_share": 0.0},
+        quarantine={"enabled": False},
+        potential={"dtype": "float64", "linear_features": 30},
+    )
+    found = []
+    for domains in (rest, rest[::-1]):
+        learner = Learner(config)
+        for tick in (bringing, first, *domains):
+            learner.process_tick(tick)
+        learner.process_tick([])
+        found.append(learner.ensemble.linear)
+    for z, features in found[0].features.items():
+        torch.testing.assert_close(features.coefficients, found[1].features[z].coefficients, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,66 @@
+"""The linear part: how it is drawn, and what it does to what the networks say."""
+
+import pytest
+import torch
+
+from lmlp_stream.potential.linear import Features, LinearPart
+from tests.unit.potential.test_ensemble import ALL, CPU, batch_of, ensemble
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_mean_is_that_of_networks_and_linear_part_by_their_shares(share: float) -> None:
+    model, batch = ensemble(), batch_of(ALL)
+    linear = model.linear
+    parts = {}
+    for kind, part in {"networks": None, "linear": LinearPart(1.0, linear.features)}.items():
+        model.linear = part
+        parts[kind] = model.predict(batch)
+    model.linear = LinearPart(share, linear.features)
+    blended = model.predict(batch)
+    for name in ("mean_energy", "mean_forces", "mean_stress"):
+        expected = (1 - share) * getattr(parts["networks"], name) + share * getattr(parts["linear"], name)
+        torch.testing.assert_close(getattr(blended, name), expected, equal_nan=True)
+
+
+def test_members_stay_as_far_apart_as_their_networks() -> None:
+    model, batch = ensemble(), batch_of(ALL)
+    blended = model.predict(batch)
+    model.linear = None
+    plain = model.predict(batch)
+    torch.testing.assert_close(blended.energy_disagreement, plain.energy_disagreement, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(blended.forces_disagreement, plain.forces_disagreement, rtol=1e-9, atol=1e-9)
+
+
+def test_features_are_those_of_the_formula() -> None:
+    values = torch.rand(4, 3, dtype=torch.float64)
+    features = Features.drawn(values, 5, torch.Generator().manual_seed(1))
+    found, slopes = features.evaluate(values)
+    arguments = values @ features.directions + features.offsets
+    torch.testing.assert_close(found, torch.tanh(arguments))
+    torch.testing.assert_close(slopes, 1 / torch.cosh(arguments) ** 2)
+
+
+def test_features_are_drawn_about_the_mean_of_the_first_atoms() -> None:
+    values = torch.rand(4, 3, dtype=torch.float64)
+    here = Features.drawn(values, 5, torch.Generator().manual_seed(1))
+    elsewhere = Features.drawn(values + 7.0, 5, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(here.evaluate(values), elsewhere.evaluate(values + 7.0))
+    assert here.coefficients.tolist() == [0.0] * 5
+
+
+def test_the_first_features_are_those_of_fewer_coefficients() -> None:
+    values = torch.rand(4, 3, dtype=torch.float64)
+    features = Features.drawn(values, 5, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(features.first(2).evaluate(values)[0], features.evaluate(values)[0][:, :2])
+
+
+def test_a_linear_part_survives_its_state_and_does_not_follow_it() -> None:
+    linear = ensemble().linear
+    state = linear.state_dict()
+    again = LinearPart.from_state(state, torch.float64, CPU)
+    state["6.coefficients"] += 1
+    assert again.share == linear.share
+    assert list(again.features) == list(linear.features)
+    assert torch.equal(again.features[6].coefficients, linear.features[6].coefficients)
+    assert again.n_features == 20
+    assert LinearPart(0.5).n_features == 0

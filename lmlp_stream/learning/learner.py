@@ -249,7 +249,7 @@ class Learner:
         covered = [structure for structure in passing if self._covers(structure)]
         found = list(self._residuals(covered))
         rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
-        waiting = self._quarantine.arrived(covered, evidence(found, covered))
+        waiting = self._quarantine.arrived(covered, self._evidence(covered))
         self._window_in(covered, found, rows, waiting)
         return waiting, {structure.id: row for structure, row in zip(covered, rows, strict=True)}
 
@@ -279,12 +279,12 @@ class Learner:
     def _judge(self) -> Judgement:
         """Examine again what waits; what comes out for the first time enters the window late."""
         due = self._quarantine.structures
-        found = list(self._residuals(due))
+        judgement = self._quarantine.judge(due, self._evidence(due))
+        first = [waited.structure for waited in judgement.released if not waited.learned]
+        found = list(self._residuals(first))
         intervals = self._conformal.steady
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
-        judgement = self._quarantine.judge(due, evidence(found, due))
-        first = {waited.structure.id for waited in judgement.released if not waited.learned}
-        self._window_in(due, found, rows, {structure.id for structure in due} - first)
+        self._window_in(first, found, rows, ())
         for condemned in judgement.condemned:
             self._memory.condemn(condemned.structure)
         return judgement
@@ -294,7 +294,7 @@ class Learner:
         due = self._quarantine.unaudited()
         kept = [self._memory.kept(id_) for id_ in due]
         structures = [structure for structure in kept if structure is not None]
-        recalled = self._quarantine.audited(structures, evidence(self._residuals(structures), structures))
+        recalled = self._quarantine.audited(structures, self._evidence(structures))
         self._quarantine.is_audited(due, {structure.id for structure in structures})
         for structure in recalled:
             self._release(structure)
@@ -320,8 +320,14 @@ class Learner:
             return ()
         return self._trainer.add_elements(self._collated(bringing))
 
-    def _residuals(self, structures: Sequence[LabelledStructure]) -> Iterator[Residuals]:
-        potential = self.ensemble.folded()
+    def _evidence(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
+        """How the labels stand against the networks alone: the linear part follows a wrong label more closely."""
+        return evidence(self._residuals(structures, networks_alone=True), structures)
+
+    def _residuals(
+        self, structures: Sequence[LabelledStructure], *, networks_alone: bool = False
+    ) -> Iterator[Residuals]:
+        potential = self.ensemble.folded(networks_alone=networks_alone)
         for first in range(0, len(structures), PREDICTED_TOGETHER):
             batch = self._collated(structures[first : first + PREDICTED_TOGETHER])
             yield Residuals.of(potential.predict(batch), batch)

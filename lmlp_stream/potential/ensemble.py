@@ -136,10 +136,11 @@ class Ensemble:
         return self.folded().predict(batch)
 
     @torch.no_grad()
-    def folded(self) -> "FoldedEnsemble":
-        """The potential as it is now, prepared for many predictions."""
+    def folded(self, *, networks_alone: bool = False) -> "FoldedEnsemble":
+        """The potential as it is now, prepared for many predictions; without its linear part where that is asked."""
         networks_ = {z: fold(parameters) for z, parameters in self.parameters.items()}
-        return FoldedEnsemble(networks=networks_, baseline=self.baseline, linear=self.linear)
+        linear = None if networks_alone else self.linear
+        return FoldedEnsemble(networks=networks_, baseline=self.baseline, linear=linear)
 
     def evaluate(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member's networks alone, with the graph to the parameters."""

@@ -54,6 +54,11 @@ class Features:
         features = torch.addmm(self.offsets, values, self.directions).tanh_()
         return features, 1 - features.square()
 
+    def energies(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Atomic energies in eV, and their derivatives by the symmetry functions."""
+        features, slopes = self.evaluate(values)
+        return features @ self.coefficients, (slopes * self.coefficients) @ self.directions.T
+
     def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
         """The same features with other coefficients."""
         return Features(self.directions, self.offsets, coefficients.to(self.coefficients))
@@ -94,17 +99,11 @@ class LinearPart:
             gradients: Their derivatives by the symmetry functions, grouped alike.
             batch: The structures.
         """
-        first = 0
-        for z, some in batch.atoms_of.items():
-            of_element = self.features[z]
-            features, slopes = of_element.evaluate(batch.values.index_select(0, some))
-            group = slice(first, first + len(some))
-            change = features @ of_element.coefficients - energies[:, group].mean(dim=0)
-            energies[:, group] += self.share * change
-            slopes *= of_element.coefficients
-            by_function = slopes @ of_element.directions.T - gradients[group].mean(dim=1)
-            gradients[group] += (self.share * by_function)[:, None]
-            first = group.stop
+        found = [self.features[z].energies(batch.values.index_select(0, some)) for z, some in batch.atoms_of.items()]
+        change = torch.cat([of_element for of_element, _ in found]) - energies.mean(dim=0)
+        energies.add_(change, alpha=self.share)
+        change = torch.cat([by_function for _, by_function in found]) - gradients.mean(dim=1)
+        gradients.add_(change[:, None], alpha=self.share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the share and of everything that was drawn and fitted, by dotted name; empty without features."""

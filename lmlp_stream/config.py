@@ -108,7 +108,7 @@ class SymmetryConfig(Section):
 
 
 class PotentialConfig(Section):
-    """The ensemble of high-dimensional neural network potentials."""
+    """The ensemble of high-dimensional neural network potentials, and the linear part beside it."""
 
     members: PositiveInt = Field(8, description="Potentials in the ensemble")
     hidden: tuple[PositiveInt, ...] = Field((102, 61, 44), description="Neurons of the hidden layers")

@@ -130,11 +130,15 @@ class Learner:
         fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
         self.ensemble.baseline.fit(fresh)
         added = self._meet(fresh)
-        self._absorb(fresh, at_once=bool(added or n_recalled))
+        unabsorbed = [structure for structure in fresh if self._memory.kept(structure.id) is None]
         self._memory.remember([*came, *back])
         self._quarantine.learned(came, came_ids - errors.keys())
         n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
         self.labels_learned += n_learned
+        exploding = self._exploding(fresh)
+        gone_ids = {one.structure.id for one in exploding}
+        fresh = [structure for structure in fresh if structure.id not in gone_ids]
+        self._absorb([structure for structure in unabsorbed if structure.id not in gone_ids], at_once=bool(added))
         steps, diverging = self._steps(fresh, self._spend(n_learned), observe)
         waiting = {structure.id for structure in self.quarantined}
         gone = [structure for structure in (*new, *passing, *came, *back) if structure.id not in waiting]
@@ -152,7 +156,7 @@ class Learner:
             elements=self.elements,
             steps=steps,
             inconsistent=judgement.condemned,
-            diverging=diverging,
+            diverging=(*exploding, *diverging),
         )
 
     def assess(self) -> EvaluationReport:
@@ -300,6 +304,16 @@ class Learner:
             self._release(structure)
             self._memory.forget(structure)
         return len(recalled)
+
+    def _exploding(self, fresh: Sequence[LabelledStructure]) -> list[Condemned]:
+        """Forget those that no step can be made with before anything is learned from them, and name them."""
+        found = []
+        for first in range(0, len(fresh), PREDICTED_TOGETHER):
+            some = fresh[first : first + PREDICTED_TOGETHER]
+            found += guilty(some, lambda part: self._trainer.sound(self._collated(part)))
+        for structure in found:
+            self._memory.condemn(structure)
+        return [Condemned(structure, DIVERGING) for structure in found]
 
     def _absorb(self, fresh: Sequence[LabelledStructure], *, at_once: bool) -> None:
         for first in range(0, len(fresh), PREDICTED_TOGETHER):

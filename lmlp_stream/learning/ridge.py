@@ -3,13 +3,15 @@
     c = argmin Σ_s w_s (w_E ((E_s(c) − E_s) / N_s)² + w_F |F_s(c) − F_s|² / 3N_s) + ridge |c|²
 
 over all structures s that were ever added and not taken out again (Hoerl & Kennard 1970, doi
-10.1080/00401706.1970.10488634), with the weights of `learning.loss`. Energies and forces are linear in c, so that the
-normal equations need XᵀX and Xᵀy alone, to which every structure adds once. Axes: F features, K coefficients of all
-elements.
+10.1080/00401706.1970.10488634). The weights are those of `learning.loss`; here every structure counts once, however
+many atoms it has. Energies and forces are linear in c, so that the normal equations need XᵀX and Xᵀy alone, to which
+every structure adds once. 4 elements of 800 features need 51 MB, 8 need 184 MB, and about four times that while all
+are fitted. Axes: F features, K coefficients of all elements.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations_with_replacement
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -31,6 +33,8 @@ ROUNDING = 1e-13
 """The ridge is at least this share of the trace of XᵀX, below which double precision resolves nothing."""
 ATOMS_TOGETHER = 64
 """Atoms whose derivatives are held at once."""
+EQUATIONS_TOGETHER = 4096
+"""So many equations are summed at once, or those of one structure where it has more."""
 
 
 def fitting(n_features: int, n_elements: int) -> int:
@@ -76,16 +80,21 @@ class Ridge:
             elements = tuple(sorted({int(z) for z in numbers}))
             energy, forces = _design(descriptors, numbers, [(z, features[z]) for z in elements])
             by_energy = (batch.weight[index].double() * self._learning.energy_weight).sqrt() / len(numbers)
-            by_force = (batch.weight[index].double() * self._learning.force_weight / len(forces)).sqrt()
+            given = batch.forces[atoms].flatten().double()
+            n_given = given.isfinite().sum().clamp_min(1)
+            by_force = (batch.weight[index].double() * self._learning.force_weight / n_given).sqrt()
             rows = torch.cat([energy[None].double() * by_energy, forces.double() * by_force])
-            labels = torch.cat([above[index, None] * by_energy, batch.forces[atoms].flatten().double() * by_force])
-            known = labels.isfinite()
-            alike.setdefault(elements, []).append((rows[known], labels[known]))
+            labels = torch.cat([above[index, None] * by_energy, given * by_force])
+            known = labels.isfinite() & rows.isfinite().all(dim=1)
+            parts = alike.setdefault(elements, [])
+            parts.append((rows[known], labels[known]))
+            if sum(len(part) for part, _ in parts) > EQUATIONS_TOGETHER:
+                self._sum(elements, alike.pop(elements), sign)
         for elements, parts in alike.items():
-            self._sum(elements, torch.cat([rows for rows, _ in parts]), torch.cat([y for _, y in parts]), sign)
+            self._sum(elements, parts, sign)
 
     def due(self) -> bool:
-        """Whether enough has come since the coefficients were fitted."""
+        """Whether enough has come since all coefficients were fitted, or something was taken out."""
         n_coefficients = sum(len(moment) for moment in self._moment.values())
         return self._n_equations - self._n_fitted > min(PER_COEFFICIENT * n_coefficients, OF_ALL * self._n_equations)
 
@@ -104,7 +113,7 @@ class Ridge:
         n_features = len(moments[fitted[0]])
         places = {z: slice(place * n_features, (place + 1) * n_features) for place, z in enumerate(fitted)}
         matrix = moments[fitted[0]].new_zeros(n_features * len(fitted), n_features * len(fitted))
-        for (one, other), block in self._gram.items():
+        for (one, other), block in sorted(self._gram.items(), key=itemgetter(0)):
             if one in places and other in places:
                 matrix[places[other], places[one]] = block.T
             elif one in places:
@@ -146,8 +155,11 @@ class Ridge:
             elif room == "moment":
                 self._moment[int(elements[0])] = tensor
 
-    def _sum(self, elements: Sequence[int], rows: Tensor, labels: Tensor, sign: int) -> None:
-        self._n_equations += len(rows)
+    def _sum(self, elements: Sequence[int], equations: Sequence[tuple[Tensor, Tensor]], sign: int) -> None:
+        rows, labels = (torch.cat(parts) for parts in zip(*equations, strict=True))
+        self._n_equations += sign * len(rows)
+        if sign < 0:
+            self._n_fitted = 0
         parts = dict(zip(elements, rows.chunk(len(elements), dim=1), strict=True))
         for one, other in combinations_with_replacement(elements, 2):
             n_features = parts[one].shape[1]
@@ -172,7 +184,7 @@ def _design(
         by_position = values.new_zeros(n_atoms, 3, values.shape[1])
         for some, slope in zip(torch.split(atoms, ATOMS_TOGETHER), torch.split(slopes, ATOMS_TOGETHER), strict=True):
             by_vector = descriptors.derivatives[some].transpose(1, 2) @ of_element.directions
-            by_vector = (by_vector * slope[:, None]).view(len(some), 3, n_neighbors, -1)
+            by_vector = (by_vector * slope[:, None]).view(len(some), 3, n_neighbors, by_vector.shape[-1])
             by_position[some] += by_vector.sum(dim=2)
             ends = descriptors.neighbor_index[some].flatten()
             by_position.index_add_(0, ends, by_vector.transpose(1, 2).flatten(0, 1), alpha=-1)

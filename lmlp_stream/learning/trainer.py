@@ -64,7 +64,8 @@ class Trainer:
     Attributes:
         functions: Symmetry functions of the configuration.
         ensemble: The potential for everybody else: weights averaged over the newest steps of each element (Polyak &
-            Juditsky 1992, doi 10.1137/0330046; exponential as in Kingma & Ba 2015, section 7.2, arXiv:1412.6980).
+            Juditsky 1992, doi 10.1137/0330046; exponential as in Kingma & Ba 2015, section 7.2, arXiv:1412.6980),
+            blended with the linear part.
     """
 
     def __init__(self, config: Config) -> None:
@@ -86,17 +87,17 @@ class Trainer:
             for _ in range(2)
         )
         self._ridge = Ridge(config.learning)
-        if config.potential.linear_features:
+        if _has_linear_part(config):
             self.ensemble.linear = LinearPart()
         self._optimizer = CoRe(config.core, independent_axes=1)
         self._usual = inf
         self._atoms: dict[int, Atoms] = {}
 
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
-        """The elements of a batch that were unknown; each has networks now, drawn from (seed, atomic number).
+        """The elements of a batch that were unknown; each has networks and features now.
 
-        They begin at the median energy per atom above the baseline, so that given energies of free atoms leave the
-        networks no binding energy to learn first.
+        They are drawn from (seed, atomic number). Networks begin at the median energy per atom above the baseline, so
+        that given energies of free atoms leave them no binding energy to learn first.
         """
         energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
@@ -236,7 +237,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.ensemble.parameters[z].values()), group, share)
 
     def finite(self) -> bool:
-        """Whether every weight is a finite number."""
+        """Whether every weight and coefficient is a finite number."""
         weights = [tensor for group in self._training.parameters.values() for tensor in group.values()]
         weights += [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
         if self.ensemble.linear is not None:
@@ -244,7 +245,7 @@ class Trainer:
         return not weights or bool(torch.isfinite(torch.stack(torch._foreach_norm(weights))).all())
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of weights, averaged weights, baseline and optimizer state."""
+        """Copies of weights, averaged weights, linear part with its sums, baseline and optimizer state."""
         tensors = {f"ensemble.{name}": tensor for name, tensor in self.ensemble.state_dict().items()}
         tensors |= {f"training.{name}": tensor for name, tensor in self._training.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
@@ -259,7 +260,7 @@ class Trainer:
         self._training = self._restored(_tensors(state, "training."))
         self.ensemble = self._restored(_tensors(state, "ensemble."))
         self.ensemble.baseline = self._training.baseline
-        if self._config.potential.linear_features and self.ensemble.linear is None:
+        if _has_linear_part(self._config) and self.ensemble.linear is None:
             self.ensemble.linear = LinearPart()
         for z in self._training.elements:
             self._optimize(z)
@@ -283,6 +284,10 @@ class Trainer:
             weight_decay=[self._config.core.weight_decay * is_weight for is_weight in weights],
             frozen=[self._config.core.frozen * is_weight for is_weight in weights],
         )
+
+
+def _has_linear_part(config: Config) -> bool:
+    return config.potential.linear_features > 0 and config.potential.linear_share > 0
 
 
 def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:

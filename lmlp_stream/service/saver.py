@@ -22,7 +22,7 @@ MACHINE_KEYS = ("device", "threads")
 
 SOONEST_S = 2.5
 """No sooner than this after a checkpoint another one is due, unless the settings say so."""
-SAVING_SHARE = 0.05
+SAVING_SHARE = 0.04
 """Share of the time that saving may take where checkpoints come sooner than the settings demand."""
 
 FIXED_WIRE_KEYS = ("level_of_theory", "forces_from")

@@ -43,7 +43,7 @@ class DeclaredPotential:
     Attributes:
         members: Number of members M.
         hidden: Neurons of the hidden layers.
-        dtype: Precision of the networks, one of `DTYPES`.
+        dtype: Precision of networks and linear part, one of `DTYPES`.
         baseline_directions: Composition directions that the baseline learned.
         linear_features: Random features of each element in the linear part; 0: there is none.
     """

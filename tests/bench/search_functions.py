@@ -60,8 +60,8 @@ CHOICES = (*SETTINGS, *FUNCTIONS)
 
 
 def learned(data: DataSet, choice: str, *, steps: int, members: int, seed: int) -> dict[str, Any]:
-    """The figures of one choice and seed, a row of the table of accuracies."""
-    common = (f"potential.members={members}", f"seed={seed}", "potential.threads=1")
+    """The figures of one choice and seed for networks alone, a row of the table of accuracies."""
+    common = (f"potential.members={members}", f"seed={seed}", "potential.threads=1", "potential.linear_features=0")
     run = prepare(data, None, common, SETTINGS.get(choice, ()), steps)
     if choice not in FUNCTIONS:
         row = measure(run, lambda: None)

@@ -80,8 +80,8 @@ def test_a_whole_tick_but_its_exploding_label_is_learned_after_few_evaluations(m
     assert report.n_learned - len(report.diverging) == 31
     assert {structure.id for structure in learner._memory.reservoir} >= {one.id for one in tick} - {tick[19].id}
     assert len(report.steps) == 8
-    assert max(asked) == 32
-    assert len(asked) <= 1 + 2 * log2(32)
+    assert max(asked) == 16
+    assert len(asked) <= 2 + 2 * log2(32)
 
 
 def test_an_exploding_structure_is_forgotten_and_the_rest_of_its_tick_is_learned():
@@ -100,6 +100,17 @@ def test_a_structure_that_explodes_leaves_no_trace_in_the_weights():
     assert len(report.diverging) == 1
     step_counts = [int(array) for name, array in before.state_dict().items() if name.endswith("n_steps")]
     assert step_counts == [int(array) + len(report.steps) for n, array in weights.items() if n.endswith("n_steps")]
+
+
+def test_what_explodes_is_found_though_no_step_would_have_met_it():
+    config = config_of(
+        learning={"steps_per_record": 0.0}, rehearsal={"holdout_share": 0.0}, quarantine={"enabled": False}
+    )
+    learner = Learner.restore(config, learned([labelled(index) for index in range(12)]).state_dict())
+    before = learner.ensemble.linear.features[8].coefficients
+    report = learner.process_tick([exploding(13)])
+    assert [one.structure.id for one in report.diverging] == [labelled(13).id]
+    assert learner.ensemble.linear.features[8].coefficients.equal(before)
 
 
 def test_an_overflow_is_blamed_on_the_structure_that_brings_it():

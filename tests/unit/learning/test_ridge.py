@@ -1,6 +1,7 @@
 """The ridge regression of the linear part against plain least squares, and that nothing is forgotten."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from lmlp_stream.learning.ridge import Ridge, fitting
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.potential.linear import Features, LinearPart
+from lmlp_stream.store.checkpoint import Checkpoints
 from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
-from tests.unit.learning.test_learner import config_of
+from tests.unit.learning.test_learner import assert_equal_states, config_of
 
 CPU = torch.device("cpu")
 FUNCTIONS = SymmetryFunctions(spec_of(SymmetryConfig(preset="published", cutoff=4.0)), torch.float64, CPU)
@@ -100,6 +102,28 @@ def test_missing_labels_add_nothing() -> None:
     np.testing.assert_array_equal(solved(added(STRUCTURES[1:], (without,))), solved(added(STRUCTURES[1:])))
 
 
+def test_atoms_without_neighbors_are_learned_too() -> None:
+    atom = replace(
+        STRUCTURES[0],
+        atomic_numbers=np.array([8]),
+        positions=np.zeros((1, 3)),
+        forces=np.zeros((1, 3)),
+        energy=-70.0,
+    )
+    assert np.isfinite(solved(added(STRUCTURES, (atom,)))).all()
+    assert abs(predicted(atom, solved(added(STRUCTURES, (replace(atom, weight=1e6),))))[0] + 70.0) < 0.1
+
+
+def test_forces_of_some_atoms_count_as_much_as_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    forces = STRUCTURES[0].forces.copy()
+    forces[1:] = np.nan
+    few = added(STRUCTURES[1:], (replace(STRUCTURES[0], forces=forces, energy=np.nan),))
+    monkeypatch.setattr(ridge_module, "EQUATIONS_TOGETHER", 1)
+    again = added(STRUCTURES[1:], (replace(STRUCTURES[0], forces=forces, energy=np.nan),))
+    np.testing.assert_allclose(solved(few), solved(again), rtol=1e-7, atol=1e-9)
+    assert not np.allclose(solved(few), solved(added(STRUCTURES[1:])))
+
+
 def test_blocks_of_atoms_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = solved(added(STRUCTURES))
     monkeypatch.setattr(ridge_module, "ATOMS_TOGETHER", 2)
@@ -168,3 +192,66 @@ def test_a_learner_ends_with_the_same_linear_part_in_whatever_order_its_domains_
         found.append(learner.ensemble.linear)
     for z, features in found[0].features.items():
         torch.testing.assert_close(features.coefficients, found[1].features[z].coefficients, rtol=1e-4, atol=1e-4)
+
+
+def test_the_sums_hold_what_is_learned_and_neither_what_explodes_nor_what_is_held_out_nor_what_was_recalled() -> None:
+    config = config_of(
+        learning={"steps_per_record": 4.0},
+        rehearsal={"capacity": 400},
+        potential={"members": 2, "dtype": "float64", "linear_features": 12},
+    )
+    structures = [labelled(index) for index in range(300)]
+    structures[5] = replace(structures[5], energy=structures[5].energy + 9.0)
+    structures[150] = replace(structures[150], forces=-structures[150].forces)
+    structures[200] = replace(structures[200], forces=1e4 * structures[200].forces)
+    learner, n_recalled = Learner(config), 0
+    for first in range(0, len(structures), 10):
+        n_recalled += learner.process_tick(structures[first : first + 10]).n_recalled
+    kept = [structure for structure in learner._memory.reservoir if structure not in learner.quarantined]
+    assert n_recalled > 0
+    assert len(kept) < 300 - learner.n_held_out
+    ridge, linear = Ridge(config.learning), learner.ensemble.linear
+    batch = learner._collated(kept)
+    ridge.add(batch, batch.energy - learner.ensemble.baseline.energy(batch.composition), linear.features)
+    summed = learner._trainer._ridge.state_dict()
+    for name, array in ridge.state_dict().items():
+        if name != "n_equations":
+            np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_labels_are_judged_as_if_there_were_no_linear_part() -> None:
+    structures = [labelled(index) for index in range(200)]
+    structures[120] = replace(structures[120], forces=-structures[120].forces)
+    found = []
+    for n_features in (0, 12):
+        learner = Learner(config_of(learning={"steps_per_record": 2.0}, potential={"linear_features": n_features}))
+        reports = [learner.process_tick(structures[first : first + 10]) for first in range(0, 200, 10)]
+        found.append([(r.n_waiting, r.n_recalled, [c.structure.id for c in r.inconsistent]) for r in reports])
+    assert found[0] == found[1]
+    assert any(waiting for waiting, _, _ in found[0])
+
+
+def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_bit_alike(tmp_path: Path) -> None:
+    shapes = [(16, 1, 1), METHANE, WATER, AMMONIA, (9, 1, 1), (15, 1, 1), (17, 1, 1)]
+    config = config_of(
+        potential={"members": 1, "linear_features": 6, "dtype": "float64"},
+        learning={"steps_per_record": 0.5},
+        quarantine={"enabled": False},
+    )
+    ticks = [[labelled_like(index, shape) for index in range(4)] for shape in shapes]
+    learner = Learner(config)
+    for tick in ticks:
+        learner.process_tick(tick)
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(learner.state_dict(), {})
+    restored = Learner.restore(config, checkpoints.restore().state)
+    for one in (learner, restored):
+        one.process_tick([labelled_like(100, shapes[0])])
+    assert_equal_states(learner, restored)
+
+
+def labelled_like(index: int, numbers: tuple[int, ...]) -> LabelledStructure:
+    """As `labelled`, for water with another element in the place of oxygen too."""
+    known = numbers if numbers in (WATER, METHANE, AMMONIA) else WATER
+    structure = labelled(index, known)
+    return replace(structure, atomic_numbers=np.array(numbers), id=f"{numbers}/{index}", group=f"{numbers}/{index}")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lmlp_stream.errors import DamagedStoreError, UsageError
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.store.declared import DeclaredTensors
 from lmlp_stream.store.snapshot import Provenance, find_snapshot, load, publish
 from lmlp_stream.wire.announcement import SnapshotManifest, announce, read_announcement
 
@@ -86,6 +87,24 @@ def test_a_snapshot_without_elements_and_layers_is_one_too(provenance: Provenanc
     ensemble.linear.features.clear()
     manifest = publish(ensemble, provenance, "memory://bare")
     assert load(manifest)[1].elements == ()
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_the_linear_part_is_in_the_snapshot(ensemble: Ensemble, provenance: Provenance) -> None:
+    manifest = publish(ensemble, provenance, "memory://linear")
+    loaded = load(manifest)[1].linear
+    assert manifest.potential["linear_features"] == 6
+    assert loaded.share == ensemble.linear.share
+    assert all(torch.equal(loaded.features[z].coefficients, ensemble.linear.features[z].coefficients) for z in (1, 8))
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_a_manifest_from_before_linear_parts_declares_none(ensemble: Ensemble, provenance: Provenance) -> None:
+    ensemble.linear = None
+    manifest = publish(ensemble, provenance, "memory://networks")
+    old = {name: value for name, value in manifest.potential.items() if name != "linear_features"}
+    assert DeclaredTensors.by(replace(manifest, potential=old)).tensors == DeclaredTensors.by(manifest).tensors
+    assert load(manifest)[1].linear is None
     fsspec.filesystem("memory").store.clear()
 
 
@@ -210,6 +229,10 @@ def test_tensors_that_were_not_declared_are_refused(
         {"potential": {"dtype": "object"}},
         {"potential": {"baseline_directions": 0}},
         {"potential": {"baseline_directions": -1}},
+        {"potential": {"linear_features": 0}},
+        {"potential": {"linear_features": -6}},
+        {"potential": {"linear_features": 2**40}},
+        {"potential": {"linear_features": "6"}},
         {"weights_sha256": "0" * 64},
         {"symmetry": {"cutoff": 4.0, "radial": [], "angular": [[1.0, 0.0, 1.0, 2**62, 2.0, "sum:1"]]}},
         {"symmetry": {"cutoff": 4.0, "radial": [], "angular": [[1.0, 0.0, 1.0, float("inf"), 2.0, "sum:1"]]}},

@@ -237,6 +237,7 @@ def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_b
         potential={"members": 1, "linear_features": 6, "dtype": "float64"},
         learning={"steps_per_record": 0.5},
         quarantine={"enabled": False},
+        rehearsal={"holdout_share": 0.0},
     )
     ticks = [[labelled_like(index, shape) for index in range(4)] for shape in shapes]
     learner = Learner(config)

@@ -22,7 +22,7 @@ CURVE = (
 )
 
 
-WITH_LINEAR_PART = (0.06197550856907697, 0.3858852720820844)
+WITH_LINEAR_PART = (0.061824397860592434, 0.38561896630603143)
 """The last of the curve where a linear part counts half; its equations are ill-conditioned, so to fewer digits."""
 
 

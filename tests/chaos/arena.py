@@ -38,6 +38,7 @@ max_net_force = 5.0
 [potential]
 members = 1
 hidden = [4]
+linear_features = 8
 dtype = "float64"
 device = "cpu"
 threads = 1

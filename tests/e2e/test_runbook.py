@@ -29,6 +29,7 @@ max_net_force = 5.0
 [potential]
 members = 2
 hidden = [8]
+linear_features = 8
 device = "cpu"
 threads = 1
 [learning]

@@ -31,6 +31,7 @@ max_net_force = 5.0
 [potential]
 members = 2
 hidden = [12, 8]
+linear_features = 16
 dtype = "{dtype}"
 device = "cpu"
 threads = 1

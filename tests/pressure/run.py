@@ -38,6 +38,7 @@ cutoff = 2.0
 [potential]
 members = 1
 hidden = [4]
+linear_features = 8
 device = "cpu"
 threads = 1
 [learning]

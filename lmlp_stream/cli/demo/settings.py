@@ -128,6 +128,7 @@ max_force = {LARGEST_FORCE}
 [potential]
 members = 4
 hidden = [48, 32]
+linear_features = 300
 device = "cpu"
 threads = 1
 

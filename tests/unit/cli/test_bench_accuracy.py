@@ -14,7 +14,13 @@ from lmlp_stream.cli.main import main
 from lmlp_stream.errors import UsageError
 from lmlp_stream.learning.learner import Learner
 
-SMALL = ("potential.members=2", "potential.hidden=[8]", "symmetry.preset=published", "learning.batch_size=4")
+SMALL = (
+    "potential.members=2",
+    "potential.hidden=[8]",
+    "potential.linear_features=8",
+    "symmetry.preset=published",
+    "learning.batch_size=4",
+)
 
 
 def waters(path: Path, n_structures: int, *, seed: int) -> Path:

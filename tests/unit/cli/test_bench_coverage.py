@@ -74,6 +74,7 @@ def test_files_go_through_the_learner_shuffled_and_one_after_the_other(monkeypat
         "rehearsal.holdout_share=0.0",
         "potential.members=2",
         "potential.hidden=[4]",
+        "potential.linear_features=8",
         "learning.steps_per_record=0.5",
         "symmetry.preset=published",
     )

@@ -34,6 +34,7 @@ def test_both_arms_learn_from_the_same_pool(monkeypatch, capsys, files, tmp_path
     small = (
         "potential.members=2",
         "potential.hidden=[4]",
+        "potential.linear_features=8",
         "learning.steps_per_record=0.5",
         "symmetry.preset=published",
     )

@@ -22,7 +22,7 @@ from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
 
 TINY = {
     "symmetry": {"preset": "published", "cutoff": 4.0},
-    "potential": {"members": 2, "hidden": (4,), "device": "cpu"},
+    "potential": {"members": 2, "hidden": (4,), "linear_features": 8, "device": "cpu"},
     "learning": {"steps_per_record": 1.0, "records_per_tick": 4},
     "rehearsal": {"holdout_share": 0.0},
 }
@@ -202,6 +202,7 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
     settings = [
         "potential.members=1",
         "potential.hidden=[4]",
+        "potential.linear_features=8",
         "symmetry.preset=published",
         "learning.steps_per_record=1",
     ]

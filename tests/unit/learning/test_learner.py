@@ -15,7 +15,7 @@ from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
 def config_of(**sections: dict[str, object]) -> Config:
     tree: dict[str, dict[str, object]] = {
         "symmetry": {"preset": "published", "cutoff": 4.0},
-        "potential": {"members": 3, "hidden": (8, 6), "device": "cpu"},
+        "potential": {"members": 3, "hidden": (8, 6), "linear_features": 40, "device": "cpu"},
         "learning": {"steps_per_record": 1.5, "batch_size": 6, "max_steps_per_tick": 20},
         "rehearsal": {"capacity": 25, "holdout_share": 0.25, "holdout_capacity": 12},
         "evaluation": {"window": 20, "min_labels": 5},
@@ -191,7 +191,7 @@ def test_networks_of_a_new_element_leave_the_errors_on_the_others_as_they_were()
 
 def test_a_linear_part_that_learns_new_elements_predicts_the_others_no_worse():
     config = config_of(
-        potential={"dtype": "float64", "linear_share": 1.0},
+        potential={"dtype": "float64", "linear_share": 1.0, "linear_features": 800},
         rehearsal={"holdout_share": 0.0, "capacity": 0},
         learning={"steps_per_record": 0.0},
     )

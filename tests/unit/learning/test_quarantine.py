@@ -277,7 +277,7 @@ def test_a_quarantine_goes_on_bit_for_bit_from_its_state(study: Study):
 
 CONFIG = config_of(
     learning={"steps_per_record": 12.0, "max_steps_per_tick": 200, "energy_weight": 10.0},
-    potential={"hidden": (16, 12), "members": 2},
+    potential={"hidden": (16, 12), "members": 2, "linear_features": 20},
     rehearsal={"holdout_share": 0.0, "capacity": 300},
 )
 FLIPPED = replace(labelled(100), forces=-labelled(100).forces)

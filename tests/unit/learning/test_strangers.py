@@ -119,7 +119,7 @@ def test_strangers_go_on_bit_for_bit_from_their_state(strangers: Strangers):
     assert passing(other, molecule(1)) == passing(strangers, molecule(1)) == [molecule(0).id, molecule(1).id]
 
 
-CONFIG = config_of(potential={"hidden": (8,), "members": 2}, rehearsal={"holdout_share": 0.0})
+CONFIG = config_of(potential={"hidden": (8,), "members": 2, "linear_features": 20}, rehearsal={"holdout_share": 0.0})
 
 
 def test_a_first_label_in_hartree_does_not_set_the_reference_energies():

@@ -13,7 +13,7 @@ from tests.unit.learning.structures import METHANE, WATER, labelled
 def config_of(averaged_steps: int) -> Config:
     tree = {
         "symmetry": {"preset": "published", "cutoff": 4.0},
-        "potential": {"members": 2, "hidden": (6,), "device": "cpu", "dtype": "float64"},
+        "potential": {"members": 2, "hidden": (6,), "linear_features": 20, "device": "cpu", "dtype": "float64"},
         "learning": {"averaged_steps": averaged_steps},
     }
     return parse_config(tree, place="test")

@@ -71,11 +71,11 @@ class DeclaredPotential:
         if tree.get("dtype") not in DTYPES:
             raise ValueError(f"dtype = {tree.get('dtype')!r} is none of {', '.join(DTYPES)}")
         declared = cls(
-            tree["members"], tuple(hidden), tree["dtype"], tree["baseline_directions"], sizes["linear_features"]
+            sizes["members"], tuple(hidden), tree["dtype"], sizes["baseline_directions"], sizes["linear_features"]
         )
         if (
             min(declared.members, *declared.hidden, 1) < 1
-            or min(tree["baseline_directions"], declared.linear_features) < 0
+            or min(declared.baseline_directions, declared.linear_features) < 0
         ):
             raise ValueError(f"{declared} has a size below 1")
         return declared

@@ -18,7 +18,7 @@ def text_column(texts: object) -> np.ndarray:
 
 def read_text_column(column: np.ndarray) -> list[str]:
     """The texts `text_column` wrote."""
-    texts: list[str] = json.loads(column.tobytes())
+    texts: list[str] = json.loads(column.tobytes().decode())
     return texts
 
 
@@ -46,7 +46,7 @@ def to_columns(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]
 
 def from_columns(columns: Mapping[str, np.ndarray]) -> list[LabelledStructure]:
     """The structures `to_columns` wrote."""
-    texts = json.loads(columns["texts"].tobytes())
+    texts = json.loads(columns["texts"].tobytes().decode())
     stops = np.cumsum(columns["n_atoms"])
     structures = []
     for row, (stop, n_atoms) in enumerate(zip(stops, columns["n_atoms"], strict=True)):

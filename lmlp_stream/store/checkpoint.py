@@ -223,7 +223,7 @@ def _intact(path: Path, damaged: tuple[str, ...] = ()) -> Restored:
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            header = json.loads(file.read(MAX_HEADER_BYTES))
+            header = json.loads(file.read(MAX_HEADER_BYTES).decode())
         if not isinstance(header, dict) or header.get("header_sha256") != _header_sha256(header):
             raise DamagedStoreError(f"{path} is not what its digest says")
     except OSError as error:

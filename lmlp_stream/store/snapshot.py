@@ -172,7 +172,7 @@ def _write_manifest(folder: Folder, manifest: SnapshotManifest) -> None:
 def _read_manifest(folder: Folder) -> SnapshotManifest:
     content = folder.read(MANIFEST_FILE, MAX_MANIFEST_BYTES)
     try:
-        tree = json.loads(content)
+        tree = json.loads(content.decode())
         if not isinstance(tree, dict):
             raise ValueError("it is not an object")  # noqa: TRY004, TRY301 - one handler for all that is wrong
         return SnapshotManifest.from_json(tree)

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ensemble = Ensemble(
         spec, hidden=(2,), members=2, dtype=torch.float32, device=torch.device("cpu"), baseline=Baseline({1: -13.6})
     )
-    ensemble.add_element(1, torch.rand(4, 1), torch.Generator().manual_seed(0))
+    ensemble.add_element(1, torch.linspace(0.0, 1.0, 4)[:, None], torch.Generator().manual_seed(0))
     provenance = Provenance(
         name="hydrogen",
         step=1,

@@ -262,6 +262,13 @@ def test_a_manifest_that_is_no_manifest_is_refused(published: tuple[SnapshotMani
         load(published[1])
 
 
+def test_bytes_do_not_choose_the_codec_of_a_manifest(published: tuple[SnapshotManifest, Path]) -> None:
+    file = published[1] / "manifest.json"
+    file.write_bytes(file.read_text().encode("utf-16-le"))
+    with pytest.raises(DamagedStoreError, match="not a manifest"):
+        load(published[1])
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04", b"\xff" * 8 + b"{}"])
 def test_weights_that_are_no_safetensors_are_refused(published: tuple[SnapshotManifest, Path], content: bytes) -> None:
     _, folder = published

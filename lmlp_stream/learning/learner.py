@@ -139,6 +139,7 @@ class Learner:
         gone_ids = {one.structure.id for one in exploding}
         fresh = [structure for structure in fresh if structure.id not in gone_ids]
         self._absorb([structure for structure in unabsorbed if structure.id not in gone_ids], at_once=bool(added))
+        self._redraw()
         steps, diverging = self._steps(fresh, self._spend(n_learned), observe)
         waiting = {structure.id for structure in self.quarantined}
         gone = [structure for structure in (*new, *passing, *came, *back) if structure.id not in waiting]
@@ -320,6 +321,16 @@ class Learner:
             self._trainer.absorb(self._collated(fresh[first : first + PREDICTED_TOGETHER]))
         elements = {int(z) for structure in fresh for z in structure.atomic_numbers}
         self._trainer.fit(elements, at_once=at_once)
+
+    def _redraw(self) -> None:
+        """Let the linear part choose its features while everything that it learned is remembered still."""
+        kept = self._memory.reservoir
+        if self._trainer.is_ripe(len(kept), self._config.rehearsal.capacity, self._config.learning.records_per_tick):
+            starts = range(0, len(kept), PREDICTED_TOGETHER)
+            some = [
+                [kept[place] for place in range(first, min(first + PREDICTED_TOGETHER, len(kept)))] for first in starts
+            ]
+            self._trainer.redraw(lambda: map(self._collated, some))
 
     def _release(self, structure: LabelledStructure) -> None:
         if not self._memory.is_held_out(structure):

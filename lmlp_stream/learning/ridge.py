@@ -34,6 +34,12 @@ OF_ALL = 0.1
 """They are fitted anew sooner where the new equations are more than this share of all."""
 ROUNDING = 1e-13
 """The ridge is at least this share of the trace of XᵀX, below which double precision resolves nothing."""
+RIPE = 256
+"""Structures that say which symmetry functions matter: SN2 84 meV/Å and 3.5 meV/atom instead of 100 and 5.1, 3BPA 62
+and 0.92 instead of 74 and 1.11 (800 features, linear part alone). Drawing again and again narrows the choice too far:
+after 64, 128 and 256 structures SN2 108 meV/Å."""
+FEWEST = 32
+"""Fewer structures say too little of it."""
 ATOMS_TOGETHER = 64
 """Atoms whose derivatives are held at once."""
 EQUATIONS_TOGETHER = 4096
@@ -50,14 +56,31 @@ class Ridge:
 
     Elements share the same number of features. When more elements come than `MOST_FEATURES` allows, every element keeps
     its first ones: of the sums, the parts that belong to these are those that would have been summed without the rest.
+
+    Args:
+        learning: Weights and ridge.
+        is_redrawn: Whether the features are those that were drawn by relevance.
     """
 
-    def __init__(self, learning: LearningConfig) -> None:
+    def __init__(self, learning: LearningConfig, *, is_redrawn: bool = False) -> None:
         self._learning = learning
         self._gram: dict[tuple[int, int], Tensor] = {}
         self._moment: dict[int, Tensor] = {}
+        self._n_structures = 0
         self._n_equations = 0
         self._n_fitted = 0
+        self.is_redrawn = is_redrawn
+
+    def ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
+        """Whether it is time for features that are drawn by relevance: once, while everything summed is remembered.
+
+        Args:
+            n_remembered: Structures that are remembered.
+            capacity: Most structures that are remembered.
+            n_coming: Structures that may come before it is asked again.
+        """
+        enough = max(FEWEST, min(RIPE, capacity - n_coming + 1))
+        return not self.is_redrawn and enough <= self._n_structures == n_remembered
 
     def keep(self, n_features: int) -> None:
         """Forget all but the first features of each element."""
@@ -74,6 +97,7 @@ class Ridge:
             features: Of every element of the batch.
             sign: 1: add; -1: take out what was added before.
         """
+        self._n_structures += sign * batch.n_structures
         alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         first = 0
         for index, descriptors in enumerate(batch.descriptors):
@@ -147,11 +171,13 @@ class Ridge:
         sums = {f"gram.{one}.{other}": block for (one, other), block in self._gram.items()}
         sums |= {f"moment.{z}": moment for z, moment in self._moment.items()}
         arrays = {name: tensor.cpu().numpy().copy() for name, tensor in sums.items()}
-        return {"n_equations": np.array([self._n_equations, self._n_fitted], dtype=np.int64), **arrays}
+        counts = [self._n_structures, self._n_equations, self._n_fitted, self.is_redrawn]
+        return {"counts": np.array(counts, dtype=np.int64), **arrays}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], device: torch.device) -> None:
         """Take over what `state_dict` wrote."""
-        self._n_equations, self._n_fitted = (int(count) for count in state["n_equations"])
+        self._n_structures, self._n_equations, self._n_fitted = (int(count) for count in state["counts"][:3])
+        self.is_redrawn = bool(state["counts"][3])
         for name, array in state.items():
             room, *elements = name.split(".")
             tensor = torch.tensor(array, device=device)

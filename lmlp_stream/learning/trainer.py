@@ -1,6 +1,7 @@
 """The potential in training: ensemble, loss and optimizer; one step at a time."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf, isinf
 
@@ -21,7 +22,7 @@ from lmlp_stream.learning.ridge import Ridge, fitting
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
-from lmlp_stream.potential.linear import Features, LinearPart
+from lmlp_stream.potential.linear import Features, LinearPart, relevance_of
 from lmlp_stream.potential.network import standardised_to
 
 AVERAGED_SHARE = 0.1
@@ -142,6 +143,36 @@ class Trainer:
             linear.features[z] = linear.features[z].with_coefficients(found)
             linear.share = self._config.potential.linear_share
 
+    def is_ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
+        """Whether it is time to `redraw`, as `Ridge.ripe` says."""
+        return self.ensemble.linear is not None and self._ridge.ripe(n_remembered, capacity, n_coming)
+
+    @torch.no_grad()
+    def redraw(self, remembered: Callable[[], Iterable[Batch]]) -> None:
+        """Draw the features again by the relevance of each symmetry function, and let them learn what is remembered.
+
+        Args:
+            remembered: Gives everything that was absorbed and not released.
+        """
+        linear = self.ensemble.linear
+        if linear is None:
+            return
+        squares: dict[int, Tensor] = {}
+        n_atoms: Counter[int] = Counter()
+        for batch in remembered():
+            for z, some in batch.atoms_of.items():
+                slopes = linear.features[z].energies(batch.values[some])[1].double().square().sum(dim=0).cpu()
+                squares[z] = squares[z] + slopes if z in squares else slopes
+                n_atoms[z] += len(some)
+        for z, sums in squares.items():
+            mean = self._atoms[z].mean.to(linear.features[z].offsets)[None]
+            relevance = relevance_of(sums / n_atoms[z], self._atoms[z].spread)
+            linear.features[z] = self._features(z, mean, linear.n_features, relevance)
+        self._ridge = Ridge(self._config.learning, is_redrawn=True)
+        for batch in remembered():
+            self.absorb(batch)
+        self.fit((), at_once=True)
+
     @torch.no_grad()
     def follow(self, batch: Batch) -> None:
         """Take the atoms of a batch into account where symmetry functions are standardised; no prediction changes.
@@ -197,9 +228,16 @@ class Trainer:
         if linear.features and n_features < linear.n_features:
             self._ridge.keep(n_features)
             linear.features = {known: features.first(n_features) for known, features in linear.features.items()}
-        seed = lot(f"{self._config.seed}/features", str(z)) % 2**63
-        drawn = Features.drawn(values, n_features, torch.Generator().manual_seed(seed))
+        relevance = None
+        if self._ridge.is_redrawn:
+            known = [features.relevance.square() for features in linear.features.values()]
+            relevance = torch.stack(known).mean(dim=0).sqrt()
+        drawn = self._features(z, values, n_features, relevance)
         linear.features = dict(sorted({**linear.features, z: drawn}.items()))
+
+    def _features(self, z: int, values: Tensor, n_features: int, relevance: Tensor | None) -> Features:
+        seed = lot(f"{self._config.seed}/features", str(z)) % 2**63
+        return Features.drawn(values, n_features, torch.Generator().manual_seed(seed), relevance)
 
     def _add_to_ridge(self, batch: Batch, sign: int) -> None:
         if self.ensemble.linear is not None:

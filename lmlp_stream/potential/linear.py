@@ -2,10 +2,10 @@
 
     E_i = Σ_k c_k tanh(w_k · G_i + b_k)
 
-with directions w_k and offsets b_k that are drawn once for each element and never change (Rahimi & Recht, "Weighted
-Sums of Random Kitchen Sinks", NIPS 2008; with tanh: Huang et al. 2006, doi 10.1016/j.neucom.2005.12.126). What it is
-fitted to can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. An extension: the published
-potential has none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F features.
+with directions w_k and offsets b_k that are drawn for each element and do not learn (Rahimi & Recht, "Weighted Sums of
+Random Kitchen Sinks", NIPS 2008; with tanh: Huang et al. 2006, doi 10.1016/j.neucom.2005.12.126). What it is fitted to
+can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. An extension: the published potential has
+none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F features.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,10 @@ from lmlp_stream.atoms.batch import Batch
 SPREAD = 0.3
 """Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""
 DIRECTION_LENGTH = 0.25
-"""Root mean square length of a direction in units of 1 / `SPREAD`."""
+"""Root mean square length of a direction in units of 1 / `SPREAD`, where nothing is known of the relevance of symmetry
+functions."""
+LEAST_RELEVANCE = 0.03
+"""A symmetry function counts at least as much as one whose slopes are this share of the root mean square of all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,14 +43,32 @@ class Features:
     coefficients: Float[Tensor, "F"]
 
     @classmethod
-    def drawn(cls, values: Float[Tensor, "n D"], n_features: int, generator: torch.Generator) -> Self:
-        """Features about the mean of an element's first atoms, with coefficients of zero."""
-        n_functions = values.shape[1]
-        directions = torch.randn(n_functions, n_features, generator=generator, dtype=torch.float64)
-        directions *= DIRECTION_LENGTH / SPREAD / sqrt(n_functions)
+    def drawn(
+        cls,
+        values: Float[Tensor, "n D"],
+        n_features: int,
+        generator: torch.Generator,
+        relevance: Float[Tensor, "D"] | None = None,
+    ) -> Self:
+        """Features about the mean of atoms, with coefficients of zero.
+
+        Args:
+            values: Symmetry functions of atoms of the element.
+            n_features: F.
+            generator: Draws directions and offsets.
+            relevance: Standard deviation of what directions have of each symmetry function; None: equal for all.
+        """
+        scale = _even(values.shape[1]) if relevance is None else relevance
+        directions = torch.randn(values.shape[1], n_features, generator=generator, dtype=torch.float64)
+        directions *= scale[:, None]
         offsets = torch.randn(n_features, generator=generator, dtype=torch.float64)
         offsets -= values.double().mean(dim=0).cpu() @ directions
         return cls(directions.to(values), offsets.to(values), values.new_zeros(n_features))
+
+    @property
+    def relevance(self) -> Float[Tensor, "D"]:
+        """Root mean square of what directions have of each symmetry function, float64 on the CPU."""
+        return self.directions.double().square().mean(dim=1).sqrt().cpu()
 
     def evaluate(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n F"], Float[Tensor, "n F"]]:
         """The features of atoms, and their derivatives by the argument of the tanh."""
@@ -68,6 +89,27 @@ class Features:
         return Features(
             self.directions[:, :n_features].contiguous(), self.offsets[:n_features], self.coefficients[:n_features]
         )
+
+
+def relevance_of(squared_slopes: Float[Tensor, "D"], spread: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
+    """How much of each symmetry function directions should have, by how steeply the energy depends on it.
+
+    In proportion to the root mean square of dE/dG: the diagonal of the average gradient outer product by which
+    recursive feature machines learn what matters (Radhakrishnan et al. 2024, doi 10.1126/science.adi5639). Arguments of
+    the tanh spread as widely as those of directions that are equal for all symmetry functions.
+
+    Args:
+        squared_slopes: Mean of (dE/dG)² over atoms of the element.
+        spread: Standard deviation of each symmetry function over them.
+    """
+    even = _even(len(spread))
+    slopes = squared_slopes.clamp_min(LEAST_RELEVANCE**2 * float(squared_slopes.mean())).sqrt()
+    length = float((slopes * spread).norm())
+    return slopes * (float((even * spread).norm()) / length) if length > 0 else even
+
+
+def _even(n_functions: int) -> Float[Tensor, "D"]:
+    return torch.full((n_functions,), DIRECTION_LENGTH / SPREAD / sqrt(n_functions), dtype=torch.float64)
 
 
 @dataclass(slots=True, eq=False)

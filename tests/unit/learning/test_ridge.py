@@ -151,6 +151,29 @@ def test_a_fit_is_due_when_enough_equations_are_new() -> None:
     assert ridge.due()
 
 
+@pytest.mark.parametrize(
+    ("n", "n_remembered", "capacity", "expected"),
+    [
+        (256, 256, 10_000, True),
+        (255, 255, 10_000, False),
+        (256, 255, 10_000, False),
+        (144, 144, 151, True),
+        (128, 128, 151, False),
+        (32, 32, 40, True),
+        (31, 31, 31, False),
+        (5000, 5000, 5000, True),
+    ],
+)
+def test_features_are_drawn_again_while_everything_is_remembered(
+    n: int, n_remembered: int, capacity: int, expected: bool
+) -> None:
+    ridge = Ridge(LEARNING)
+    ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, 0])}, CPU)
+    assert ridge.ripe(n_remembered, capacity, n_coming=16) is expected
+    ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, 1])}, CPU)
+    assert not ridge.ripe(n_remembered, capacity, n_coming=16)
+
+
 def test_nothing_learned_gives_no_coefficients() -> None:
     assert Ridge(LEARNING).solve(FEATURES, {}) == {}
 
@@ -215,7 +238,7 @@ def test_the_sums_hold_what_is_learned_and_neither_what_explodes_nor_what_is_hel
     ridge.add(batch, batch.energy - learner.ensemble.baseline.energy(batch.composition), linear.features)
     summed = learner._trainer._ridge.state_dict()
     for name, array in ridge.state_dict().items():
-        if name != "n_equations":
+        if name != "counts":
             np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
@@ -229,6 +252,40 @@ def test_labels_are_judged_as_if_there_were_no_linear_part() -> None:
         found.append([(r.n_waiting, r.n_recalled, [c.structure.id for c in r.inconsistent]) for r in reports])
     assert found[0] == found[1]
     assert any(waiting for waiting, _, _ in found[0])
+
+
+def test_features_are_drawn_once_by_relevance_and_sums_are_those_of_all_that_came() -> None:
+    config = config_of(
+        learning={"records_per_tick": 8, "steps_per_record": 0.25},
+        rehearsal={"capacity": 40, "holdout_share": 0.0},
+        quarantine={"enabled": False},
+        potential={"members": 1, "dtype": "float64", "linear_features": 40},
+    )
+    learner = Learner(config)
+    structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(48)]
+    ticks = [structures[first : first + 8] for first in range(0, 48, 8)]
+    for tick in ticks[:4]:
+        learner.process_tick(tick)
+    even = dict(learner.ensemble.linear.features)
+    learner.process_tick(ticks[4])
+    drawn = dict(learner.ensemble.linear.features)
+    assert all(unevenness(drawn[z]) > 2 * unevenness(even[z]) for z in (1, 6, 8))
+    restored = Learner.restore(config, learner.state_dict())
+    for one in (learner, restored):
+        for tick in (ticks[5], [labelled(100, AMMONIA)]):
+            one.process_tick(tick)
+    assert_equal_states(learner, restored)
+    linear = learner.ensemble.linear
+    assert all(torch.equal(linear.features[z].directions, drawn[z].directions) for z in (1, 6, 8))
+    known = torch.stack([drawn[z].relevance.square() for z in (1, 6, 8)]).mean(dim=0).sqrt()
+    assert float(torch.corrcoef(torch.stack([linear.features[7].relevance, known]))[0, 1]) > 0.5
+    ridge = Ridge(config.learning)
+    batch = learner._collated([*structures, labelled(100, AMMONIA)])
+    ridge.add(batch, batch.energy - learner.ensemble.baseline.energy(batch.composition), linear.features)
+    summed = learner._trainer._ridge.state_dict()
+    for name, array in ridge.state_dict().items():
+        if name != "counts":
+            np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_bit_alike(tmp_path: Path) -> None:
@@ -249,6 +306,10 @@ def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_b
     for one in (learner, restored):
         one.process_tick([labelled_like(100, shapes[0])])
     assert_equal_states(learner, restored)
+
+
+def unevenness(features: Features) -> float:
+    return float(features.relevance.std() / features.relevance.mean())
 
 
 def labelled_like(index: int, numbers: tuple[int, ...]) -> LabelledStructure:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lmlp_stream.potential.linear import Features, LinearPart
+from lmlp_stream.potential.linear import Features, LinearPart, relevance_of
 from tests.unit.potential.test_ensemble import ALL, CPU, batch_of, ensemble
 
 
@@ -46,6 +46,31 @@ def test_features_are_drawn_about_the_mean_of_the_first_atoms() -> None:
     elsewhere = Features.drawn(values + 7.0, 5, torch.Generator().manual_seed(1))
     torch.testing.assert_close(here.evaluate(values), elsewhere.evaluate(values + 7.0))
     assert here.coefficients.tolist() == [0.0] * 5
+
+
+def test_directions_follow_the_relevance_of_symmetry_functions() -> None:
+    relevance = torch.tensor([2.0, 0.5, 0.0], dtype=torch.float64)
+    values = torch.rand(4, 3, dtype=torch.float64)
+    features = Features.drawn(values, 4000, torch.Generator().manual_seed(1), relevance)
+    torch.testing.assert_close(features.relevance, relevance, rtol=0.05, atol=0.0)
+    torch.testing.assert_close(features.directions[2], torch.zeros(4000, dtype=torch.float64))
+
+
+def test_relevance_is_as_steep_as_the_energy_and_never_nothing() -> None:
+    spread = torch.tensor([0.1, 0.2, 0.1, 0.3], dtype=torch.float64)
+    found = relevance_of(torch.tensor([4.0, 1.0, 0.0, 1.0], dtype=torch.float64), spread)
+    assert found[0] / found[1] == pytest.approx(2.0)
+    assert found[2] / found[1] == pytest.approx(0.03 * 1.5**0.5)
+    even = relevance_of(torch.ones(4, dtype=torch.float64), spread)
+    assert even.tolist() == pytest.approx([float(even[0])] * 4)
+    assert float((found * spread).norm()) == pytest.approx(float((even * spread).norm()))
+
+
+@pytest.mark.parametrize(("slopes", "spread"), [(0.0, 1.0), (1.0, 0.0)])
+def test_without_slopes_or_spread_all_functions_are_equally_relevant(slopes: float, spread: float) -> None:
+    even = relevance_of(torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
+    found = relevance_of(torch.full((3,), slopes).double(), torch.full((3,), spread).double())
+    torch.testing.assert_close(found, even)
 
 
 def test_the_first_features_are_those_of_fewer_coefficients() -> None:

@@ -42,7 +42,7 @@ from lmlp_stream.learning.window import Window, element_rows
 from lmlp_stream.potential.ensemble import Ensemble
 
 PREDICTED_TOGETHER = 16
-"""Structures of one batch where many are predicted."""
+"""Structures of one batch where many are predicted or absorbed."""
 DIVERGING = (
     "the loss of this label alone, or its gradient, is not finite or so large that no step can be made with it; check "
     "its energy and forces, or redrive it"
@@ -309,28 +309,23 @@ class Learner:
     def _exploding(self, fresh: Sequence[LabelledStructure]) -> list[Condemned]:
         """Forget those that no step can be made with before anything is learned from them, and name them."""
         found = []
-        for first in range(0, len(fresh), PREDICTED_TOGETHER):
-            some = fresh[first : first + PREDICTED_TOGETHER]
+        for some in _portions(fresh):
             found += guilty(some, lambda part: self._trainer.sound(self._collated(part)))
         for structure in found:
             self._memory.condemn(structure)
         return [Condemned(structure, DIVERGING) for structure in found]
 
     def _absorb(self, fresh: Sequence[LabelledStructure], *, at_once: bool) -> None:
-        for first in range(0, len(fresh), PREDICTED_TOGETHER):
-            self._trainer.absorb(self._collated(fresh[first : first + PREDICTED_TOGETHER]))
+        for some in _portions(fresh):
+            self._trainer.absorb(self._collated(some))
         elements = {int(z) for structure in fresh for z in structure.atomic_numbers}
         self._trainer.fit(elements, at_once=at_once)
 
     def _redraw(self) -> None:
         """Let the linear part choose its features while everything that it learned is remembered still."""
-        kept = self._memory.reservoir
-        if self._trainer.is_ripe(len(kept), self._config.rehearsal.capacity, self._config.learning.records_per_tick):
-            starts = range(0, len(kept), PREDICTED_TOGETHER)
-            some = [
-                [kept[place] for place in range(first, min(first + PREDICTED_TOGETHER, len(kept)))] for first in starts
-            ]
-            self._trainer.redraw(lambda: map(self._collated, some))
+        kept, config = list(self._memory.reservoir), self._config
+        if self._trainer.is_ripe(len(kept), config.rehearsal.capacity, config.learning.records_per_tick):
+            self._trainer.redraw(lambda: map(self._collated, _portions(kept)))
 
     def _release(self, structure: LabelledStructure) -> None:
         if not self._memory.is_held_out(structure):
@@ -353,8 +348,8 @@ class Learner:
         self, structures: Sequence[LabelledStructure], *, networks_alone: bool = False
     ) -> Iterator[Residuals]:
         potential = self.ensemble.folded(networks_alone=networks_alone)
-        for first in range(0, len(structures), PREDICTED_TOGETHER):
-            batch = self._collated(structures[first : first + PREDICTED_TOGETHER])
+        for some in _portions(structures):
+            batch = self._collated(some)
             yield Residuals.of(potential.predict(batch), batch)
 
     def _collated(self, structures: Sequence[LabelledStructure]) -> Batch:
@@ -413,3 +408,8 @@ class Learner:
             fresh_share=learning.fresh_share,
         )
         return [fresh[index] for index in chosen.fresh] + [reservoir[index] for index in chosen.rehearsed]
+
+
+def _portions(structures: Sequence[LabelledStructure]) -> Iterator[Sequence[LabelledStructure]]:
+    for first in range(0, len(structures), PREDICTED_TOGETHER):
+        yield structures[first : first + PREDICTED_TOGETHER]

@@ -115,7 +115,9 @@ class PotentialConfig(Section):
     linear_features: NonNegativeInt = Field(
         800, description="Random features of each element in the linear part, our extension; 0: networks alone"
     )
-    linear_share: Share = Field(0.6, description="Share of the linear part in the energy; the networks have the rest")
+    linear_share: Share = Field(
+        0.7, description="Share of the linear part in the energy until enough is held out to tell which is best"
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the potential")
     device: Device = Field("auto", description="auto (a GPU where there is one), cpu, cuda or cuda:N")
     threads: NonNegativeInt = Field(0, description="CPU threads of the linear algebra; 0: one per core")

@@ -141,6 +141,7 @@ class Learner:
         self._absorb([structure for structure in unabsorbed if structure.id not in gone_ids], at_once=bool(added))
         self._redraw()
         steps, diverging = self._steps(fresh, self._spend(n_learned), observe)
+        self._weigh(n_learned)
         waiting = {structure.id for structure in self.quarantined}
         gone = [structure for structure in (*new, *passing, *came, *back) if structure.id not in waiting]
         self._memory.forget_unkept(gone)
@@ -326,6 +327,13 @@ class Learner:
         kept, config = list(self._memory.reservoir), self._config
         if self._trainer.is_ripe(len(kept), config.rehearsal.capacity, config.learning.records_per_tick):
             self._trainer.redraw(lambda: map(self._collated, _portions(kept)))
+
+    def _weigh(self, n_learned: int) -> None:
+        """Weigh networks and linear part by as many held-out structures as were learned, each in its turn."""
+        kept = [structure for structure in self._memory.hold_out if self._covers(structure)]
+        first = (self.labels_learned - n_learned) % max(len(kept), 1)
+        some = [*kept[first:], *kept[:first]][:n_learned]
+        self._trainer.weigh(map(self._collated, _portions(some)))
 
     def _release(self, structure: LabelledStructure) -> None:
         if not self._memory.is_held_out(structure):

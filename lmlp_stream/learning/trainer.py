@@ -19,6 +19,7 @@ from lmlp_stream.learning.core_optimizer import CoRe
 from lmlp_stream.learning.loss import loss
 from lmlp_stream.learning.reservoir import lot
 from lmlp_stream.learning.ridge import Ridge, fitting
+from lmlp_stream.learning.share import FittedShare
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
@@ -88,6 +89,7 @@ class Trainer:
             for _ in range(2)
         )
         self._ridge = Ridge(config.learning)
+        self._share = FittedShare(config.potential.linear_share)
         if _has_linear_part(config):
             self.ensemble.linear = LinearPart()
         self._optimizer = CoRe(config.core, independent_axes=1)
@@ -141,7 +143,22 @@ class Trainer:
             return
         for z, found in self._ridge.solve(chosen, coefficients).items():
             linear.features[z] = linear.features[z].with_coefficients(found)
-            linear.share = self._config.potential.linear_share
+            linear.share = self._share.value
+
+    @torch.no_grad()
+    def weigh(self, held_out: Iterable[Batch]) -> None:
+        """Let the linear part count as much as is best for structures that were not learned, as `FittedShare` says."""
+        linear = self.ensemble.linear
+        if linear is None or not linear.features:
+            return
+        networks = self.ensemble.folded(networks_alone=True)
+        alone = replace(networks, linear=LinearPart(1.0, linear.features))
+        for batch in held_out:
+            of_networks, of_linear_part = (
+                (potential.predict(batch).mean_forces - batch.forces).cpu().numpy() for potential in (networks, alone)
+            )
+            self._share.add(of_networks, of_linear_part, batch.n_structures)
+        linear.share = self._share.value
 
     def is_ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
         """Whether it is time to `redraw`, as `Ridge.ripe` says."""
@@ -291,7 +308,8 @@ class Trainer:
             tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
         sums = {f"ridge.{name}": array for name, array in self._ridge.state_dict().items()}
-        return {"usual_loss": np.array([self._usual]), **arrays, **sums}
+        share = {f"share.{name}": array for name, array in self._share.state_dict().items()}
+        return {"usual_loss": np.array([self._usual]), **arrays, **sums, **share}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this trainer must be new."""
@@ -305,6 +323,7 @@ class Trainer:
             self._atoms[z] = Atoms.from_state(_tensors(state, f"atoms.{z}."))
         self._optimizer.load_state_dict(_tensors(state, "optimizer."))
         self._ridge.load_state_dict(in_room(state, "ridge."), self.ensemble.device)
+        self._share.load_state_dict(in_room(state, "share."))
         self._usual = float(state["usual_loss"][0])
 
     def _restored(self, state: Mapping[str, Tensor]) -> Ensemble:

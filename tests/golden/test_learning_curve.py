@@ -22,8 +22,8 @@ CURVE = (
 )
 
 
-WITH_LINEAR_PART = (0.061824397860592434, 0.38561896630603143)
-"""The last of the curve where a linear part counts half; its equations are ill-conditioned, so to fewer digits."""
+WITH_LINEAR_PART = (0.05268504158040781, 0.37783048031718736)
+"""The last of the curve with a linear part; its equations are ill-conditioned, so to fewer digits."""
 
 
 def curve(linear_features: int) -> list[tuple[float, float]]:

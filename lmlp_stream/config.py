@@ -116,7 +116,8 @@ class PotentialConfig(Section):
         800, description="Random features of each element in the linear part, our extension; 0: networks alone"
     )
     linear_share: Share = Field(
-        0.7, description="Share of the linear part in the energy until enough is held out to tell which is best"
+        0.8,
+        description="Share of the linear part in the energy while little is held out to find the best; 0: none ever",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the potential")
     device: Device = Field("auto", description="auto (a GPU where there is one), cpu, cuda or cuda:N")

@@ -82,8 +82,13 @@ class Learner:
         return self.ensemble.elements
 
     @property
-    def n_remembered(self) -> int:
+    def remembered(self) -> tuple[LabelledStructure, ...]:
         """Structures in the reservoir."""
+        return tuple(self._memory.reservoir)
+
+    @property
+    def n_remembered(self) -> int:
+        """How many these are."""
         return len(self._memory.reservoir)
 
     @property
@@ -331,9 +336,12 @@ class Learner:
     def _weigh(self, n_learned: int) -> None:
         """Weigh networks and linear part by as many held-out structures as were learned, each in its turn."""
         kept = [structure for structure in self._memory.hold_out if self._covers(structure)]
-        first = (self.labels_learned - n_learned) % max(len(kept), 1)
+        if not n_learned or not kept:
+            return
+        first = (self.labels_learned - n_learned) % len(kept)
         some = [*kept[first:], *kept[:first]][:n_learned]
-        self._trainer.weigh(map(self._collated, _portions(some)))
+        examined = (([item.id for item in portion], self._collated(portion)) for portion in _portions(some))
+        self._trainer.weigh(examined, {structure.id for structure in kept})
 
     def _release(self, structure: LabelledStructure) -> None:
         if not self._memory.is_held_out(structure):

@@ -20,7 +20,7 @@ class Memory:
 
     Attributes:
         reservoir: Structures to rehearse.
-        hold_out: Structures that are never learned.
+        hold_out: Structures that are never learned; only the share of the linear part follows them.
     """
 
     def __init__(self, config: Config, functions: SymmetryFunctions) -> None:

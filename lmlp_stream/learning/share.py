@@ -1,21 +1,23 @@
-"""How much the linear part counts beside the networks: what would have been best on structures that neither learned.
+"""How much the linear part counts beside the networks: what is best on structures that neither of them learned.
 
 Of forces F with networks N and linear part L, |(1 − s) N + s L − F|² is least at s = Σ (L − N)·(F − N) / Σ |L − N|².
+The terms of each structure are divided by its |N − F|² + |L − F|², so that every structure counts alike, and a wrong
+label next to nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import Float
 
+from lmlp_stream.learning.columns import read_text_column, text_column
+
 PRIOR = 10.0
 """The configured share counts as much as so many structures."""
-SPAN = 200.0
-"""Newest structures that count: what networks know changes with every step."""
 
 
 class FittedShare:
-    """The best share, from sums over the newest structures that were held out.
+    """The best share, by the newest errors of each structure that is held out; of bounded size.
 
     Args:
         start: The share where nothing is held out.
@@ -23,38 +25,40 @@ class FittedShare:
 
     def __init__(self, start: float) -> None:
         self._start = start
-        self._n = 0.0
-        self._along = 0.0
-        self._square = 0.0
+        self._terms: dict[str, tuple[float, float]] = {}
 
     @property
     def value(self) -> float:
         """Between 0 (networks alone) and 1 (linear part alone)."""
-        if not self._square:
+        along, square = map(sum, zip(*self._terms.values(), strict=True)) if self._terms else (0.0, 0.0)
+        if not square:
             return self._start
-        best = (self._n * self._along / self._square + PRIOR * self._start) / (self._n + PRIOR)
-        return min(1.0, max(0.0, best))
+        n = len(self._terms)
+        return min(1.0, max(0.0, (n * along / square + PRIOR * self._start) / (n + PRIOR)))
 
-    def add(
-        self, of_networks: Float[np.ndarray, "A 3"], of_linear_part: Float[np.ndarray, "A 3"], n_structures: int
-    ) -> None:
-        """Take some structures into account.
+    def add(self, id_: str, of_networks: Float[np.ndarray, "A 3"], of_linear_part: Float[np.ndarray, "A 3"]) -> None:
+        """Take the errors of a structure into account, in the place of earlier ones.
 
         Args:
+            id_: Of the structure.
             of_networks: Errors of the networks' mean forces in eV/Å; NaN where the label is missing.
             of_linear_part: Those of the linear part.
-            n_structures: How many structures these are.
         """
-        apart = of_linear_part.astype(np.float64) - of_networks
-        kept = np.exp(-n_structures / SPAN)
-        self._n = kept * self._n + n_structures
-        self._along = kept * self._along - float(np.nansum(apart * of_networks))
-        self._square = kept * self._square + float(np.nansum(apart**2))
+        networks, linear = (errors[np.isfinite(errors)].astype(np.float64) for errors in (of_networks, of_linear_part))
+        size = float(networks @ networks + linear @ linear) if len(networks) == len(linear) else 0.0
+        if size and np.isfinite(size):
+            apart = linear - networks
+            self._terms[id_] = float(-(apart @ networks) / size), float(apart @ apart / size)
+
+    def keep(self, ids: Collection[str]) -> None:
+        """Leave out structures that are held out no longer."""
+        self._terms = {id_: terms for id_, terms in self._terms.items() if id_ in ids}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Everything that `load_state_dict` needs."""
-        return {"sums": np.array([self._n, self._along, self._square])}
+        return {"ids": text_column(list(self._terms)), "terms": np.array(list(self._terms.values())).reshape(-1, 2)}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote."""
-        self._n, self._along, self._square = (float(total) for total in state["sums"])
+        terms = ((float(along), float(square)) for along, square in state["terms"])
+        self._terms = dict(zip(read_text_column(state["ids"]), terms, strict=True))

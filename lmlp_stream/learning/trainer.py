@@ -1,7 +1,6 @@
 """The potential in training: ensemble, loss and optimizer; one step at a time."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf, isinf
 
@@ -99,8 +98,9 @@ class Trainer:
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
         """The elements of a batch that were unknown; each has networks and features now.
 
-        They are drawn from (seed, atomic number). Networks begin at the median energy per atom above the baseline, so
-        that given energies of free atoms leave them no binding energy to learn first.
+        They are drawn from (seed, atomic number), features by the relevance that is known by then. Networks begin at
+        the median energy per atom above the baseline, so that given energies of free atoms leave them no binding energy
+        to learn first.
         """
         energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
@@ -143,21 +143,28 @@ class Trainer:
             return
         for z, found in self._ridge.solve(chosen, coefficients).items():
             linear.features[z] = linear.features[z].with_coefficients(found)
+        if linear.is_fitted:
             linear.share = self._share.value
 
     @torch.no_grad()
-    def weigh(self, held_out: Iterable[Batch]) -> None:
-        """Let the linear part count as much as is best for structures that were not learned, as `FittedShare` says."""
+    def weigh(self, some: Iterable[tuple[Sequence[str], Batch]], held_out: Collection[str]) -> None:
+        """Let the linear part count as much as is best for what is held out, as `FittedShare` says.
+
+        Args:
+            some: Ids and structures that are looked at now.
+            held_out: Ids of all that are held out.
+        """
         linear = self.ensemble.linear
-        if linear is None or not linear.features:
+        if linear is None or not linear.is_fitted:
             return
         networks = self.ensemble.folded(networks_alone=True)
         alone = replace(networks, linear=LinearPart(1.0, linear.features))
-        for batch in held_out:
-            of_networks, of_linear_part = (
-                (potential.predict(batch).mean_forces - batch.forces).cpu().numpy() for potential in (networks, alone)
-            )
-            self._share.add(of_networks, of_linear_part, batch.n_structures)
+        for ids, batch in some:
+            errors = [(part.predict(batch).mean_forces - batch.forces).cpu().numpy() for part in (networks, alone)]
+            ends = batch.n_atoms.cumsum(dim=0)[:-1].cpu().numpy()
+            for id_, *of_parts in zip(ids, *(np.split(of_part, ends) for of_part in errors), strict=True):
+                self._share.add(id_, *of_parts)
+        self._share.keep(held_out)
         linear.share = self._share.value
 
     def is_ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
@@ -174,18 +181,20 @@ class Trainer:
         linear = self.ensemble.linear
         if linear is None:
             return
-        squares: dict[int, Tensor] = {}
-        n_atoms: Counter[int] = Counter()
+        slopes: dict[int, list[Tensor]] = {z: [] for z in linear.features}
         for batch in remembered():
             for z, some in batch.atoms_of.items():
-                slopes = linear.features[z].energies(batch.values[some])[1].double().square().sum(dim=0).cpu()
-                squares[z] = squares[z] + slopes if z in squares else slopes
-                n_atoms[z] += len(some)
-        for z, sums in squares.items():
+                by_function = linear.features[z].energies(batch.values[some])[1]
+                slopes[z].append(by_function.double().square().cpu())
+        relevances = {
+            z: relevance_of(torch.cat(parts).mean(dim=0), self._atoms[z].spread) for z, parts in slopes.items() if parts
+        }
+        for z in slopes:
             mean = self._atoms[z].mean.to(linear.features[z].offsets)[None]
-            relevance = relevance_of(sums / n_atoms[z], self._atoms[z].spread)
+            relevance = relevances.get(z, _root_mean_square(relevances.values()))
             linear.features[z] = self._features(z, mean, linear.n_features, relevance)
         self._ridge = Ridge(self._config.learning, is_redrawn=True)
+        self._share = FittedShare(self._config.potential.linear_share)
         for batch in remembered():
             self.absorb(batch)
         self.fit((), at_once=True)
@@ -247,8 +256,7 @@ class Trainer:
             linear.features = {known: features.first(n_features) for known, features in linear.features.items()}
         relevance = None
         if self._ridge.is_redrawn:
-            known = [features.relevance.square() for features in linear.features.values()]
-            relevance = torch.stack(known).mean(dim=0).sqrt()
+            relevance = _root_mean_square([features.relevance for features in linear.features.values()])
         drawn = self._features(z, values, n_features, relevance)
         linear.features = dict(sorted({**linear.features, z: drawn}.items()))
 
@@ -341,6 +349,10 @@ class Trainer:
             weight_decay=[self._config.core.weight_decay * is_weight for is_weight in weights],
             frozen=[self._config.core.frozen * is_weight for is_weight in weights],
         )
+
+
+def _root_mean_square(some: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(some)).square().mean(dim=0).sqrt()
 
 
 def _has_linear_part(config: Config) -> bool:

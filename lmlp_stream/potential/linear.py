@@ -1,8 +1,8 @@
-"""The linear part of a potential: fixed random features of each atom, and coefficients that are fitted exactly.
+"""The linear part of a potential: random features of each atom, and coefficients that are fitted exactly.
 
     E_i = Σ_k c_k tanh(w_k · G_i + b_k)
 
-with directions w_k and offsets b_k that are drawn for each element and do not learn (Rahimi & Recht, "Weighted Sums of
+with directions w_k and offsets b_k that are drawn for each element and not trained (Rahimi & Recht, "Weighted Sums of
 Random Kitchen Sinks", NIPS 2008; with tanh: Huang et al. 2006, doi 10.1016/j.neucom.2005.12.126). What it is fitted to
 can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. An extension: the published potential has
 none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F features.
@@ -117,13 +117,17 @@ class LinearPart:
     """The linear parts of all elements, and how much they count.
 
     Attributes:
-        share: Share of the linear part in the energy of the ensemble; the mean of the networks has the rest. 0 until
-            coefficients are fitted.
+        share: Share of the linear part in the energy of the ensemble; the mean of the networks has the rest.
         features: By atomic number.
     """
 
     share: float = 0.0
     features: dict[int, Features] = field(default_factory=dict)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether any coefficient is not zero."""
+        return any(bool(of_element.coefficients.any()) for of_element in self.features.values())
 
     @property
     def n_features(self) -> int:

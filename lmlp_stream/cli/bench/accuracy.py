@@ -79,10 +79,9 @@ def prepare(
     _check_elements(data, (*train, *test), Limits.of(config.wire).last_element)
     n_labels = len({structure.id for structure in train})
     n_steps = steps or data.steps or max(LEAST_STEPS, floor(config.learning.steps_per_record * n_labels))
-    bought = (n_steps + 0.5) / n_labels
-    config = _with(config, "learning", steps_per_record=bought, max_steps_per_tick=n_steps)
+    config = _with(config, "learning", steps_per_record=n_steps, max_steps_per_tick=n_steps)
     config = _with(config, "quarantine", enabled=False)
-    config = _with(config, "rehearsal", holdout_share=0.0, capacity=max(n_labels, config.rehearsal.capacity))
+    config = _with(config, "rehearsal", capacity=max(n_labels, config.rehearsal.capacity))
     return Run(data, tuple(varied), config, train, test)
 
 
@@ -95,14 +94,14 @@ def measure(run: Run, advance: Callable[[], None]) -> dict[str, Any]:
     return {
         "set": run.data.name,
         "settings": list(run.settings),
-        "n_train": len(run.train),
+        "n_train": learner.labels_learned,
         "n_test": len(run.test),
         "members": run.config.potential.members,
         "n_functions": learner.ensemble.spec.n_functions,
         "steps": learner.n_steps,
         "cpu_minutes": cpu_s / 60,
         "test": errors(learner.ensemble, run.test),
-        "train": errors(learner.ensemble, run.train),
+        "train": errors(learner.ensemble, learner.remembered),
     }
 
 

@@ -35,9 +35,9 @@ OF_ALL = 0.1
 ROUNDING = 1e-13
 """The ridge is at least this share of the trace of XᵀX, below which double precision resolves nothing."""
 RIPE = 256
-"""Structures that tell which symmetry functions matter: SN2 84 meV/Å and 3.5 meV/atom instead of 100 and 5.1, 3BPA 62 and
-0.92 instead of 74 and 1.11 (800 features, linear part alone). Drawing again and again narrows the choice too far: after
-64, 128 and 256 structures SN2 108 meV/Å."""
+"""Structures that tell which symmetry functions matter: SN2 84 meV/Å and 3.5 meV/atom instead of 100 and 5.1, 3BPA 62
+and 0.92 instead of 74 and 1.11 (800 features, linear part alone). Drawing again and again narrows the choice too far:
+after 64, 128 and 256 structures SN2 108 meV/Å."""
 FEWEST = 32
 """Fewer structures say too little of it."""
 ATOMS_TOGETHER = 64

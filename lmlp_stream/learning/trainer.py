@@ -181,18 +181,16 @@ class Trainer:
         linear = self.ensemble.linear
         if linear is None:
             return
-        slopes: dict[int, list[Tensor]] = {z: [] for z in linear.features}
+        squares = {z: torch.zeros_like(self._atoms[z].mean) for z in linear.features}
         for batch in remembered():
             for z, some in batch.atoms_of.items():
-                by_function = linear.features[z].energies(batch.values[some])[1]
-                slopes[z].append(by_function.double().square().cpu())
-        relevances = {
-            z: relevance_of(torch.cat(parts).mean(dim=0), self._atoms[z].spread) for z, parts in slopes.items() if parts
-        }
-        for z in slopes:
-            mean = self._atoms[z].mean.to(linear.features[z].offsets)[None]
-            relevance = relevances.get(z, _root_mean_square(relevances.values()))
-            linear.features[z] = self._features(z, mean, linear.n_features, relevance)
+                slopes = linear.features[z].energies(batch.values[some])[1]
+                squares[z] += slopes.double().square().sum(dim=0).cpu()
+        found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
+        usual = _root_mean_square(found.values()) if found else None
+        for z, atoms in self._atoms.items():
+            mean = atoms.mean.to(linear.features[z].offsets)[None]
+            linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
         self._ridge = Ridge(self._config.learning, is_redrawn=True)
         self._share = FittedShare(self._config.potential.linear_share)
         for batch in remembered():

@@ -10,7 +10,7 @@ none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, sqrt
 from typing import Self
 
 import torch
@@ -99,13 +99,13 @@ def relevance_of(squared_slopes: Float[Tensor, "D"], spread: Float[Tensor, "D"])
     the tanh spread as widely as those of directions that are equal for all symmetry functions.
 
     Args:
-        squared_slopes: Mean of (dE/dG)² over atoms of the element.
+        squared_slopes: Sum or mean of (dE/dG)² over atoms of the element.
         spread: Standard deviation of each symmetry function over them.
     """
     even = _even(len(spread))
     slopes = squared_slopes.clamp_min(LEAST_RELEVANCE**2 * float(squared_slopes.mean())).sqrt()
     length = float((slopes * spread).norm())
-    return slopes * (float((even * spread).norm()) / length) if length > 0 else even
+    return slopes * (float((even * spread).norm()) / length) if 0 < length < inf else even
 
 
 def _even(n_functions: int) -> Float[Tensor, "D"]:

@@ -66,7 +66,7 @@ def test_relevance_is_as_steep_as_the_energy_and_never_nothing() -> None:
     assert float((found * spread).norm()) == pytest.approx(float((even * spread).norm()))
 
 
-@pytest.mark.parametrize(("slopes", "spread"), [(0.0, 1.0), (1.0, 0.0)])
+@pytest.mark.parametrize(("slopes", "spread"), [(0.0, 1.0), (1.0, 0.0), (float("inf"), 1.0), (float("nan"), 1.0)])
 def test_without_slopes_or_spread_all_functions_are_equally_relevant(slopes: float, spread: float) -> None:
     even = relevance_of(torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
     found = relevance_of(torch.full((3,), slopes).double(), torch.full((3,), spread).double())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def text_column(texts: object) -> np.ndarray:
 
 def read_text_column(column: np.ndarray) -> list[str]:
     """The texts `text_column` wrote."""
-    texts: list[str] = json.loads(column.tobytes().decode())
+    texts: list[str] = _plain(column)
     return texts
 
 
@@ -46,7 +47,7 @@ def to_columns(structures: Sequence[LabelledStructure]) -> dict[str, np.ndarray]
 
 def from_columns(columns: Mapping[str, np.ndarray]) -> list[LabelledStructure]:
     """The structures `to_columns` wrote."""
-    texts = json.loads(columns["texts"].tobytes().decode())
+    texts = _plain(columns["texts"])
     stops = np.cumsum(columns["n_atoms"])
     structures = []
     for row, (stop, n_atoms) in enumerate(zip(stops, columns["n_atoms"], strict=True)):
@@ -82,3 +83,7 @@ def in_room(state: Mapping[str, np.ndarray], room: str) -> dict[str, np.ndarray]
 
 def _joined(arrays: list[np.ndarray], row_shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
     return np.concatenate([np.zeros((0, *row_shape), dtype=dtype), *arrays]).astype(dtype, copy=False)
+
+
+def _plain(column: np.ndarray) -> Any:
+    return json.loads(column.tobytes().decode())

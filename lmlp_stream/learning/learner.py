@@ -315,23 +315,23 @@ class Learner:
     def _exploding(self, fresh: Sequence[LabelledStructure]) -> list[Condemned]:
         """Forget those that no step can be made with before anything is learned from them, and name them."""
         found = []
-        for some in _portions(fresh):
+        for some in portions(fresh):
             found += guilty(some, lambda part: self._trainer.sound(self._collated(part)))
         for structure in found:
             self._memory.condemn(structure)
         return [Condemned(structure, DIVERGING) for structure in found]
 
     def _absorb(self, fresh: Sequence[LabelledStructure], *, at_once: bool) -> None:
-        for some in _portions(fresh):
+        for some in portions(fresh):
             self._trainer.absorb(self._collated(some))
         elements = {int(z) for structure in fresh for z in structure.atomic_numbers}
         self._trainer.fit(elements, at_once=at_once)
 
     def _redraw(self) -> None:
         """Let the linear part choose its features while everything that it learned is remembered still."""
-        kept, config = list(self._memory.reservoir), self._config
-        if self._trainer.is_ripe(len(kept), config.rehearsal.capacity, config.learning.records_per_tick):
-            self._trainer.redraw(lambda: map(self._collated, _portions(kept)))
+        config, kept = self._config, self.n_remembered
+        if self._trainer.is_ripe(kept, config.rehearsal.capacity, config.learning.records_per_tick):
+            self._trainer.redraw(lambda: map(self._collated, portions(self.remembered)))
 
     def _weigh(self, n_learned: int) -> None:
         """Weigh networks and linear part by as many held-out structures as were learned, each in its turn."""
@@ -340,7 +340,7 @@ class Learner:
             return
         first = (self.labels_learned - n_learned) % len(kept)
         some = [*kept[first:], *kept[:first]][:n_learned]
-        examined = (([item.id for item in portion], self._collated(portion)) for portion in _portions(some))
+        examined = (([item.id for item in portion], self._collated(portion)) for portion in portions(some))
         self._trainer.weigh(examined, {structure.id for structure in kept})
 
     def _release(self, structure: LabelledStructure) -> None:
@@ -364,7 +364,7 @@ class Learner:
         self, structures: Sequence[LabelledStructure], *, networks_alone: bool = False
     ) -> Iterator[Residuals]:
         potential = self.ensemble.folded(networks_alone=networks_alone)
-        for some in _portions(structures):
+        for some in portions(structures):
             batch = self._collated(some)
             yield Residuals.of(potential.predict(batch), batch)
 
@@ -426,6 +426,7 @@ class Learner:
         return [fresh[index] for index in chosen.fresh] + [reservoir[index] for index in chosen.rehearsed]
 
 
-def _portions(structures: Sequence[LabelledStructure]) -> Iterator[Sequence[LabelledStructure]]:
+def portions(structures: Sequence[LabelledStructure]) -> Iterator[Sequence[LabelledStructure]]:
+    """Structures, `PREDICTED_TOGETHER` at a time."""
     for first in range(0, len(structures), PREDICTED_TOGETHER):
         yield structures[first : first + PREDICTED_TOGETHER]

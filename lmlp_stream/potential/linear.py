@@ -117,7 +117,8 @@ class LinearPart:
     """The linear parts of all elements, and how much they count.
 
     Attributes:
-        share: Share of the linear part in the energy of the ensemble; the mean of the networks has the rest.
+        share: Share of the linear part in the energy of the ensemble; the mean of the networks has the rest. 0 until
+            coefficients are fitted.
         features: By atomic number.
     """
 

@@ -61,7 +61,8 @@ CHOICES = (*SETTINGS, *FUNCTIONS)
 
 def learned(data: DataSet, choice: str, *, steps: int, members: int, seed: int) -> dict[str, Any]:
     """The figures of one choice and seed for networks alone, a row of the table of accuracies."""
-    common = (f"potential.members={members}", f"seed={seed}", "potential.threads=1", "potential.linear_features=0")
+    alike = ("potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
+    common = (f"potential.members={members}", f"seed={seed}", *alike)
     run = prepare(data, None, common, SETTINGS.get(choice, ()), steps)
     if choice not in FUNCTIONS:
         row = measure(run, lambda: None)

@@ -14,11 +14,11 @@ from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.data_sets import DataSet, atomic_energies
-from lmlp_stream.cli.evaluate import PREDICTED_TOGETHER, labelled_structures
+from lmlp_stream.cli.evaluate import labelled_structures
 from lmlp_stream.config import Config, load_config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.learning.evaluation import error_rows, summary
-from lmlp_stream.learning.learner import Learner
+from lmlp_stream.learning.learner import Learner, portions
 from lmlp_stream.learning.reservoir import is_held_out
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
@@ -37,8 +37,8 @@ class Run:
     Attributes:
         data: Where it came from.
         settings: What varies, as `section.key=value`.
-        config: Of the learner; it takes all labels in one tick and holds none of them out.
-        train: Structures that are learned.
+        config: Of the learner; it takes all labels in one tick.
+        train: Structures that are learned, but those that it holds out.
         test: Structures that are predicted afterwards.
     """
 
@@ -112,7 +112,7 @@ def errors(ensemble: Ensemble, structures: Structures) -> dict[str, float]:
     """
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     together, alone = [], []
-    for some in _portions(structures):
+    for some in portions(structures):
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
         prediction = ensemble.predict(batch)
         together.append(error_rows(Residuals.of(prediction, batch)))
@@ -149,11 +149,6 @@ def _check_elements(data: DataSet, structures: Structures, last: int) -> None:
 
 def _with(config: Config, section: str, **values: object) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
-
-
-def _portions(structures: Structures) -> Iterator[Structures]:
-    for first in range(0, len(structures), PREDICTED_TOGETHER):
-        yield structures[first : first + PREDICTED_TOGETHER]
 
 
 def _members(prediction: Prediction) -> Iterator[Prediction]:

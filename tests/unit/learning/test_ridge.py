@@ -1,5 +1,6 @@
 """The ridge regression of the linear part against plain least squares, and that nothing is forgotten."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,13 +234,7 @@ def test_the_sums_hold_what_is_learned_and_neither_what_explodes_nor_what_is_hel
     kept = [structure for structure in learner._memory.reservoir if structure not in learner.quarantined]
     assert n_recalled > 0
     assert len(kept) < 300 - learner.n_held_out
-    ridge, linear = Ridge(config.learning), learner.ensemble.linear
-    batch = learner._collated(kept)
-    ridge.add(batch, batch.energy - learner.ensemble.baseline.energy(batch.composition), linear.features)
-    summed = learner._trainer._ridge.state_dict()
-    for name, array in ridge.state_dict().items():
-        if name != "counts":
-            np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
+    assert_sums_are_those_of(kept, learner)
 
 
 def test_labels_are_judged_as_if_there_were_no_linear_part() -> None:
@@ -279,13 +274,7 @@ def test_features_are_drawn_once_by_relevance_and_sums_are_those_of_all_that_cam
     assert all(torch.equal(linear.features[z].directions, drawn[z].directions) for z in (1, 6, 8))
     known = torch.stack([drawn[z].relevance.square() for z in (1, 6, 8)]).mean(dim=0).sqrt()
     assert float(torch.corrcoef(torch.stack([linear.features[7].relevance, known]))[0, 1]) > 0.5
-    ridge = Ridge(config.learning)
-    batch = learner._collated([*structures, labelled(100, AMMONIA)])
-    ridge.add(batch, batch.energy - learner.ensemble.baseline.energy(batch.composition), linear.features)
-    summed = learner._trainer._ridge.state_dict()
-    for name, array in ridge.state_dict().items():
-        if name != "counts":
-            np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
+    assert_sums_are_those_of([*structures, labelled(100, AMMONIA)], learner)
 
 
 def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_bit_alike(tmp_path: Path) -> None:
@@ -306,6 +295,16 @@ def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_b
     for one in (learner, restored):
         one.process_tick([labelled_like(100, shapes[0])])
     assert_equal_states(learner, restored)
+
+
+def assert_sums_are_those_of(structures: Sequence[LabelledStructure], learner: Learner) -> None:
+    ridge, batch = Ridge(learner._config.learning), learner._collated(structures)
+    above = batch.energy - learner.ensemble.baseline.energy(batch.composition)
+    ridge.add(batch, above, learner.ensemble.linear.features)
+    summed = learner._trainer._ridge.state_dict()
+    for name, array in ridge.state_dict().items():
+        if name != "counts":
+            np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def unevenness(features: Features) -> float:

@@ -12,7 +12,7 @@ from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.stream.domains import SALT, Domain
 from lmlp_stream.config import Config
 from lmlp_stream.learning.evaluation import error_rows, joined
-from lmlp_stream.learning.learner import PREDICTED_TOGETHER, Learner
+from lmlp_stream.learning.learner import Learner, portions
 from lmlp_stream.learning.reservoir import lot
 from lmlp_stream.learning.residuals import Residuals
 
@@ -67,8 +67,7 @@ def _tested(learner: Learner, structures: Sequence[LabelledStructure]) -> np.nda
         if ensemble.covers(item.atomic_numbers) and ensemble.baseline.covers(composition_of(item.atomic_numbers))
     ]
     rows = []
-    for first in range(0, len(known), PREDICTED_TOGETHER):
-        some = known[first : first + PREDICTED_TOGETHER]
+    for some in portions(known):
         batch = collate([Example(item, functions.evaluate(item)) for item in some])
         found = Residuals.of(ensemble.predict(batch), batch)
         rows.append(error_rows(found, found.widths(intervals)))

@@ -20,7 +20,7 @@ from lmlp_stream.cli.terminal import answer, listed
 
 TORCH_VERBS = {
     "train": "Learning steps of micro-batches: energies and forces of every member and CoRe, descriptors kept.",
-    "infer": "Energies and forces of every member, nothing kept: neighbors, descriptors, networks.",
+    "infer": "Energies and forces of every member, nothing kept: neighbors, descriptors, networks, linear part.",
     "descriptor": "Symmetry functions and their derivatives, one structure after the other.",
     "optimizer": "CoRe steps, taken in turn with torch's Adam (foreach, fused) on the same parameters.",
 }

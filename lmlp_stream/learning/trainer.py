@@ -100,7 +100,7 @@ class Trainer:
 
         They are drawn from (seed, atomic number), features by the relevance that is known by then. Networks begin at
         the median energy per atom above the baseline, so that given energies of free atoms leave them no binding energy
-        to learn first.
+        to learn first; the linear part is anchored there.
         """
         energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
@@ -112,7 +112,7 @@ class Trainer:
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
             self._atoms[z] = Atoms.of(batch.values[batch.atoms_of[z]])
-            self._draw_features(z, batch.values[batch.atoms_of[z]])
+            self._draw_features(z, batch.values[batch.atoms_of[z]], energy)
         return added
 
     def absorb(self, batch: Batch) -> None:
@@ -188,10 +188,12 @@ class Trainer:
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
         usual = _root_mean_square(found.values()) if found else None
+        ridge = Ridge(self._config.learning, is_redrawn=True)
         for z, atoms in self._atoms.items():
-            mean = atoms.mean.to(linear.features[z].offsets)[None]
-            linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
-        self._ridge = Ridge(self._config.learning, is_redrawn=True)
+            mean = atoms.mean.to(linear.features[z].offsets)
+            linear.features[z] = self._features(z, mean[None], linear.n_features, found.get(z, usual))
+            ridge.anchor(z, linear.features[z], mean, self._ridge.anchored(z))
+        self._ridge = ridge
         self._share = FittedShare(self._config.potential.linear_share)
         for batch in remembered():
             self.absorb(batch)
@@ -244,7 +246,7 @@ class Trainer:
         """Whether `step` would accept the micro-batch; nothing changes."""
         return self._sound(self._attempt(batch))
 
-    def _draw_features(self, z: int, values: Tensor) -> None:
+    def _draw_features(self, z: int, values: Tensor, energy: float) -> None:
         linear = self.ensemble.linear
         if linear is None:
             return
@@ -257,6 +259,7 @@ class Trainer:
             relevance = _root_mean_square([features.relevance for features in linear.features.values()])
         drawn = self._features(z, values, n_features, relevance)
         linear.features = dict(sorted({**linear.features, z: drawn}.items()))
+        self._ridge.anchor(z, drawn, values.mean(dim=0), energy)
 
     def _features(self, z: int, values: Tensor, n_features: int, relevance: Tensor | None) -> Features:
         seed = lot(f"{self._config.seed}/features", str(z)) % 2**63

@@ -48,7 +48,7 @@ def train(settings: BenchSettings) -> dict[str, float]:
 
 
 def infer(settings: BenchSettings) -> dict[str, float]:
-    """Figures of energies and forces of every member with nothing kept: neighbors, descriptors, networks."""
+    """Figures of energies and forces of every member: neighbors, descriptors, networks, linear part."""
     structures = workload(settings.structures, settings.n_structures)
     trainer = fresh_trainer(settings, structures)
 

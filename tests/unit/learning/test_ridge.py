@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from lmlp_stream.atoms.batch import Batch, Example, collate
@@ -51,6 +52,13 @@ def added(*parts: tuple[LabelledStructure, ...]) -> Ridge:
     return ridge
 
 
+def anchored(ridge: Ridge) -> Ridge:
+    """The ridge, whose elements are expected to have −z / 10 eV where all symmetry functions are 0.1."""
+    for z, features in FEATURES.items():
+        ridge.anchor(z, features, torch.full((FUNCTIONS.n_functions,), 0.1), -z / 10)
+    return ridge
+
+
 def solved(ridge: Ridge) -> np.ndarray:
     return torch.cat(list(ridge.solve(FEATURES, {}).values())).numpy()
 
@@ -72,6 +80,9 @@ def least_squares(structures: tuple[LabelledStructure, ...]) -> np.ndarray:
     """The minimum of the loss in the docstring, from predictions of one coefficient at a time."""
     n_coefficients = N_FEATURES * len(FEATURES)
     rows, labels = [np.sqrt(LEARNING.ridge) * np.eye(n_coefficients)], [np.zeros(n_coefficients)]
+    atom = torch.full((1, FUNCTIONS.n_functions), 0.1).double()
+    rows.append(scipy.linalg.block_diag(*(features.evaluate(atom)[0].numpy() for features in FEATURES.values())))
+    labels.append(np.array([-z / 10 for z in FEATURES]))
     for structure in structures:
         design = np.stack([predicted(structure, unit) for unit in np.eye(n_coefficients)], axis=1)
         n_forces = 3 * structure.n_atoms
@@ -84,12 +95,35 @@ def least_squares(structures: tuple[LabelledStructure, ...]) -> np.ndarray:
 
 
 def test_coefficients_are_those_of_least_squares() -> None:
-    np.testing.assert_allclose(solved(added(STRUCTURES)), least_squares(STRUCTURES), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(solved(anchored(added(STRUCTURES))), least_squares(STRUCTURES), rtol=1e-5, atol=1e-5)
 
 
 def test_the_order_of_labels_and_their_portions_do_not_matter() -> None:
     at_once, in_portions = added(STRUCTURES), added(STRUCTURES[6:], STRUCTURES[:1], STRUCTURES[1:6])
     np.testing.assert_allclose(solved(in_portions), solved(at_once), rtol=1e-7, atol=1e-9)
+
+
+def test_energies_of_one_composition_are_shared_out_as_elements_came() -> None:
+    config = config_of(
+        rehearsal={"capacity": 40, "holdout_share": 0.0},
+        quarantine={"enabled": False},
+        potential={
+            "members": 1,
+            "dtype": "float64",
+            "linear_features": 40,
+            "atomic_energies": {"H": -1.0, "O": -4.0},
+        },
+    )
+    learner = Learner(config)
+    structures = [replace(labelled(index), energy=-12.0, forces=np.full((3, 3), np.nan)) for index in range(48)]
+    energies = []
+    for first in range(0, 48, 8):
+        learner.process_tick(structures[first : first + 8])
+        batch, features = learner._collated(learner.remembered), learner.ensemble.linear.features
+        above = (batch.energy - learner.ensemble.baseline.energy(batch.composition)) / batch.n_atoms
+        mean = {z: float(features[z].energies(batch.values[atoms])[0].mean()) for z, atoms in batch.atoms_of.items()}
+        energies.append([mean[z] - float(above.mean()) for z in (1, 8)])
+    np.testing.assert_allclose(energies, 0.0, atol=0.1)
 
 
 def test_what_is_taken_out_is_as_if_it_had_never_come() -> None:
@@ -134,7 +168,9 @@ def test_blocks_of_atoms_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> 
 def test_fewer_features_are_those_of_a_ridge_that_never_had_more() -> None:
     batch, ridge, few = batch_of(STRUCTURES), added(STRUCTURES), Ridge(LEARNING)
     few.add(batch, batch.energy, {z: item.first(2) for z, item in FEATURES.items()})
-    ridge.keep(2)
+    for z, features in FEATURES.items():
+        few.anchor(z, features.first(2), torch.full((FUNCTIONS.n_functions,), 0.1), -z / 10)
+    anchored(ridge).keep(2)
     np.testing.assert_allclose(solved(ridge), solved(few), rtol=1e-8, atol=1e-10)
 
 
@@ -176,7 +212,7 @@ def test_features_are_drawn_again_while_everything_is_remembered(
 
 
 def test_nothing_learned_gives_no_coefficients() -> None:
-    assert Ridge(LEARNING).solve(FEATURES, {}) == {}
+    assert anchored(Ridge(LEARNING)).solve(FEATURES, {}) == {}
 
 
 def test_an_element_fitted_alone_stays_where_all_are_fitted() -> None:

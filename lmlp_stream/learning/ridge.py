@@ -1,14 +1,14 @@
 """Ridge regression of the linear part on everything that was learned, kept as sums: exact, and of constant size.
 
-    c = argmin Σ_s w_s (6 w_E ((E_s(c) − E_s) / N_s)² + w_F |F_s(c) − F_s|² / 3N_s) + Σ_z a (E_z(c) − E_z)² + ridge |c|²
+    c = argmin Σ_s w_s (6 w_E ((E_s(c) − E_s) / N_s)² + w_F |F_s(c) − F_s|² / 3N_s + a Σ_i (E_i(c) − E_z)² / N_s)
+               + ridge |c|²
 
 over all structures s that were ever added and not taken out again (Hoerl & Kennard 1970, doi
-10.1080/00401706.1970.10488634), and over elements z, each of which has an anchor: the energy of its mean atom when it
-came, and what its features were of that atom. The weights are those of `learning.loss` but for `ENERGY_FACTOR`; here
-every structure counts once, however many atoms it has. Energies and forces are linear in c, so that the normal
-equations need XᵀX and Xᵀy alone, to which every structure adds once. 4 elements of 800 features need 51 MB, 8 need
-184 MB, and about four times that while all are fitted. Axes: F features, D symmetry functions, K coefficients of all
-elements.
+10.1080/00401706.1970.10488634). E_z is what atoms of an element are expected to have. The weights w are those of
+`learning.loss` but for `ENERGY_FACTOR`; here every structure counts once, however many atoms it has. Energies and
+forces are linear in c, so that the normal equations need XᵀX and Xᵀy alone, to which every structure adds once. 4
+elements of 800 features need 51 MB, 8 need 184 MB, and about four times that while all are fitted. Axes: F features, K
+coefficients of all elements.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -34,9 +34,9 @@ PER_COEFFICIENT = 0.25
 """Coefficients are fitted anew after so many new equations for each: then fitting costs about as much as summing."""
 OF_ALL = 0.1
 """They are fitted anew sooner where the new equations are more than this share of all."""
-ANCHOR = 1.0
-"""Weight a of an anchor in 1/eV². Forces and the energies of few compositions leave open what belongs to which element;
-without anchors, energies of the next composition were off by up to 4 eV/atom. From 0.1 to 100 all is the same."""
+ATOM = 1e-3
+"""Weight a in 1/eV². Labels leave open what belongs to which atom: without it, atoms of one element differed by 6 eV in
+3BPA (0.1 eV with it, at equal errors), and the energies of the next composition were off by up to 4 eV/atom."""
 ROUNDING = 1e-13
 """The ridge is at least this share of the trace of XᵀX, below which double precision resolves nothing."""
 RIPE = 256
@@ -65,13 +65,16 @@ class Ridge:
     Args:
         learning: Weights and ridge.
         is_redrawn: Whether the features are those that were drawn by relevance.
+
+    Attributes:
+        expected: Energy above the baseline that atoms of each element are expected to have, eV.
     """
 
     def __init__(self, learning: LearningConfig, *, is_redrawn: bool = False) -> None:
         self._learning = learning
         self._gram: dict[tuple[int, int], Tensor] = {}
         self._moment: dict[int, Tensor] = {}
-        self._anchors: dict[int, Tensor] = {}
+        self.expected: dict[int, float] = {}
         self._n_structures = 0
         self._n_equations = 0
         self._n_fitted = 0
@@ -92,17 +95,6 @@ class Ridge:
         """Forget all but the first features of each element."""
         self._gram = {pair: block[:n_features, :n_features].contiguous() for pair, block in self._gram.items()}
         self._moment = {z: moment[:n_features] for z, moment in self._moment.items()}
-        self._anchors = {z: torch.cat([row[:n_features], row[-1:]]) for z, row in self._anchors.items()}
-
-    @torch.no_grad()
-    def anchor(self, z: int, features: Features, atom: Float[Tensor, "D"], energy: float) -> None:
-        """Expect that an atom of an element has about this energy in eV."""
-        row = features.evaluate(atom.to(features.offsets)[None])[0][0].double()
-        self._anchors[z] = torch.cat([row, row.new_tensor([energy])])
-
-    def anchored(self, z: int) -> float:
-        """The energy in eV that an element was expected to have."""
-        return float(self._anchors[z][-1])
 
     @torch.no_grad()
     def add(self, batch: Batch, above: Float[Tensor, "S"], features: Mapping[int, Features], sign: int = 1) -> None:
@@ -115,6 +107,7 @@ class Ridge:
             sign: 1: add; -1: take out what was added before.
         """
         self._n_structures += sign * batch.n_structures
+        self._add_atoms(batch, features, sign)
         alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         first = 0
         for index, descriptors in enumerate(batch.descriptors):
@@ -166,10 +159,6 @@ class Ridge:
                 moments[one] -= block @ coefficients[other].double()
             elif other in places:
                 moments[other] -= block.T @ coefficients[one].double()
-        for z in self._anchors.keys() & moments:
-            row, energy = self._anchors[z][:-1], self._anchors[z][-1]
-            matrix[places[z], places[z]].addr_(row, row, alpha=ANCHOR)
-            moments[z] += ANCHOR * energy * row
         solution = torch.cholesky_solve(torch.cat(list(moments.values()))[:, None], self._triangle(matrix))[:, 0]
         if len(fitted) == len(self._moment):
             self._n_fitted = self._n_equations
@@ -191,8 +180,8 @@ class Ridge:
         """Everything that `load_state_dict` needs, as flat arrays by name."""
         sums = {f"gram.{one}.{other}": block for (one, other), block in self._gram.items()}
         sums |= {f"moment.{z}": moment for z, moment in self._moment.items()}
-        sums |= {f"anchor.{z}": row for z, row in self._anchors.items()}
         arrays = {name: tensor.cpu().numpy().copy() for name, tensor in sums.items()}
+        arrays |= {f"expected.{z}": np.array(energy) for z, energy in self.expected.items()}
         counts = [self._n_structures, self._n_equations, self._n_fitted, self.is_redrawn]
         return {"counts": np.array(counts, dtype=np.int64), **arrays}
 
@@ -202,13 +191,12 @@ class Ridge:
         self.is_redrawn = bool(state["counts"][3])
         for name, array in state.items():
             room, *elements = name.split(".")
-            tensor = torch.tensor(array, device=device)
             if room == "gram":
-                self._gram[int(elements[0]), int(elements[1])] = tensor
+                self._gram[int(elements[0]), int(elements[1])] = torch.tensor(array, device=device)
             elif room == "moment":
-                self._moment[int(elements[0])] = tensor
-            elif room == "anchor":
-                self._anchors[int(elements[0])] = tensor
+                self._moment[int(elements[0])] = torch.tensor(array, device=device)
+            elif room == "expected":
+                self.expected[int(elements[0])] = float(array)
 
     def _sum(self, elements: Sequence[int], equations: Sequence[tuple[Tensor, Tensor]], sign: int) -> None:
         rows, labels = (torch.cat(parts) for parts in zip(*equations, strict=True))
@@ -217,11 +205,23 @@ class Ridge:
             self._n_fitted = 0
         parts = dict(zip(elements, rows.chunk(len(elements), dim=1), strict=True))
         for one, other in combinations_with_replacement(elements, 2):
-            n_features = parts[one].shape[1]
-            block = self._gram.setdefault((one, other), rows.new_zeros(n_features, n_features))
-            block.addmm_(parts[one].T, parts[other], alpha=sign)
+            self._sums(one, other, parts[one]).addmm_(parts[one].T, parts[other], alpha=sign)
         for z, part in parts.items():
-            self._moment.setdefault(z, rows.new_zeros(part.shape[1])).addmv_(part.T, labels, alpha=sign)
+            self._moment[z].addmv_(part.T, labels, alpha=sign)
+
+    def _add_atoms(self, batch: Batch, features: Mapping[int, Features], sign: int) -> None:
+        """Add, or take out, that each atom is expected to have the energy of its element."""
+        by_atom = (batch.weight.double() * ATOM / batch.n_atoms).sqrt()[batch.structure_index]
+        for z, atoms in batch.atoms_of.items():
+            weights = by_atom[atoms]
+            rows = features[z].evaluate(batch.values[atoms])[0].double() * weights[:, None]
+            self._sums(z, z, rows).addmm_(rows.T, rows, alpha=sign)
+            self._moment[z].addmv_(rows.T, weights, alpha=sign * self.expected.get(z, 0.0))
+
+    def _sums(self, one: int, other: int, rows: Tensor) -> Tensor:
+        n_features = rows.shape[1]
+        self._moment.setdefault(one, rows.new_zeros(n_features))
+        return self._gram.setdefault((one, other), rows.new_zeros(n_features, n_features))
 
 
 def _design(

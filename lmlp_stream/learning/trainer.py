@@ -100,7 +100,7 @@ class Trainer:
 
         They are drawn from (seed, atomic number), features by the relevance that is known by then. Networks begin at
         the median energy per atom above the baseline, so that given energies of free atoms leave them no binding energy
-        to learn first; the linear part is anchored there.
+        to learn first; the linear part expects the same of every atom.
         """
         energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
@@ -118,6 +118,10 @@ class Trainer:
     def absorb(self, batch: Batch) -> None:
         """Let the linear part learn a batch; `fit` makes it count."""
         self._add_to_ridge(batch, sign=1)
+        if self.ensemble.linear is not None:
+            features = self.ensemble.linear.features
+            for z, some in batch.atoms_of.items():
+                features[z] = features[z].covering(batch.values[some])
 
     def release(self, batch: Batch) -> None:
         """Take back what the linear part absorbed of a batch; `fit` makes it count."""
@@ -188,12 +192,12 @@ class Trainer:
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
         usual = _root_mean_square(found.values()) if found else None
-        ridge = Ridge(self._config.learning, is_redrawn=True)
         for z, atoms in self._atoms.items():
-            mean = atoms.mean.to(linear.features[z].offsets)
-            linear.features[z] = self._features(z, mean[None], linear.n_features, found.get(z, usual))
-            ridge.anchor(z, linear.features[z], mean, self._ridge.anchored(z))
-        self._ridge = ridge
+            mean = atoms.mean.to(linear.features[z].offsets)[None]
+            linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
+        expected = self._ridge.expected
+        self._ridge = Ridge(self._config.learning, is_redrawn=True)
+        self._ridge.expected = expected
         self._share = FittedShare(self._config.potential.linear_share)
         for batch in remembered():
             self.absorb(batch)
@@ -259,7 +263,7 @@ class Trainer:
             relevance = _root_mean_square([features.relevance for features in linear.features.values()])
         drawn = self._features(z, values, n_features, relevance)
         linear.features = dict(sorted({**linear.features, z: drawn}.items()))
-        self._ridge.anchor(z, drawn, values.mean(dim=0), energy)
+        self._ridge.expected[z] = energy
 
     def _features(self, z: int, values: Tensor, n_features: int, relevance: Tensor | None) -> Features:
         seed = lot(f"{self._config.seed}/features", str(z)) % 2**63

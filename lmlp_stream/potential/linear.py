@@ -4,12 +4,14 @@
 
 with directions w_k and offsets b_k that are drawn for each element and not trained (Rahimi & Recht, "Weighted Sums of
 Random Kitchen Sinks", NIPS 2008; with tanh: Huang et al. 2006, doi 10.1016/j.neucom.2005.12.126). What it is fitted to
-can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. An extension: the published potential has
-none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F features.
+can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. Where symmetry functions leave the range
+of the atoms that were learned, it gives way to the networks: its slopes are arbitrary there, and dynamics would find
+every hole. An extension: the published potential has none. Axes: M members, A atoms, n atoms of one element, D symmetry
+functions, F features.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from math import inf, sqrt
 from typing import Self
 
@@ -26,6 +28,12 @@ DIRECTION_LENGTH = 0.25
 functions."""
 LEAST_RELEVANCE = 0.03
 """A symmetry function counts at least as much as one whose slopes are this share of the root mean square of all."""
+MARGIN = 0.5
+"""A symmetry function is unfamiliar where it leaves its range by more than this share of it."""
+LEAST_MARGIN = 0.2
+"""And by more than this, of the order of the thermal motion of a symmetry function."""
+UNLIMITED = 1e6
+"""No symmetry function is as large."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,11 +44,15 @@ class Features:
         directions: w, one column for each feature.
         offsets: b.
         coefficients: c in eV.
+        lowest: Least symmetry functions of the atoms that were learned since the features were drawn by relevance.
+        highest: Greatest ones.
     """
 
     directions: Float[Tensor, "D F"]
     offsets: Float[Tensor, "F"]
     coefficients: Float[Tensor, "F"]
+    lowest: Float[Tensor, "D"]
+    highest: Float[Tensor, "D"]
 
     @classmethod
     def drawn(
@@ -51,6 +63,8 @@ class Features:
         relevance: Float[Tensor, "D"] | None = None,
     ) -> Self:
         """Features about the mean of atoms, with coefficients of zero.
+
+        Where nothing is known of relevance, everything is familiar: networks know even less by then.
 
         Args:
             values: Symmetry functions of atoms of the element.
@@ -63,7 +77,13 @@ class Features:
         directions *= scale[:, None]
         offsets = torch.randn(n_features, generator=generator, dtype=torch.float64)
         offsets -= values.double().mean(dim=0).cpu() @ directions
-        return cls(directions.to(values), offsets.to(values), values.new_zeros(n_features))
+        return cls(
+            directions.to(values),
+            offsets.to(values),
+            values.new_zeros(n_features),
+            lowest=values.amin(dim=0) if relevance is not None else torch.full_like(values[0], -UNLIMITED),
+            highest=values.amax(dim=0) if relevance is not None else torch.full_like(values[0], UNLIMITED),
+        )
 
     @property
     def relevance(self) -> Float[Tensor, "D"]:
@@ -80,15 +100,36 @@ class Features:
         features, slopes = self.evaluate(values)
         return features @ self.coefficients, (slopes * self.coefficients) @ self.directions.T
 
+    def excess(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """How far atoms are beyond the range, and the derivatives of this by the symmetry functions.
+
+        The sum of squared excesses over symmetry functions, each in units of its margin: 0 within the range.
+        """
+        margin = MARGIN * (self.highest - self.lowest) + LEAST_MARGIN
+        beyond = ((values - self.highest).clamp_min(0) - (self.lowest - values).clamp_min(0)) / margin
+        return beyond.square().sum(dim=1), 2 * beyond / margin
+
     def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
         """The same features with other coefficients."""
-        return Features(self.directions, self.offsets, coefficients.to(self.coefficients))
+        return replace(self, coefficients=coefficients.to(self.coefficients))
+
+    def covering(self, values: Float[Tensor, "n D"]) -> "Features":
+        """The same features, whose range includes these atoms too."""
+        lowest, highest = self.lowest.minimum(values.amin(dim=0)), self.highest.maximum(values.amax(dim=0))
+        return replace(self, lowest=lowest, highest=highest)
 
     def first(self, n_features: int) -> "Features":
         """The first of these features."""
-        return Features(
-            self.directions[:, :n_features].contiguous(), self.offsets[:n_features], self.coefficients[:n_features]
+        return replace(
+            self,
+            directions=self.directions[:, :n_features].contiguous(),
+            offsets=self.offsets[:n_features],
+            coefficients=self.coefficients[:n_features],
         )
+
+
+TENSORS = tuple(of_features.name for of_features in fields(Features))
+"""Names of the tensors of an element."""
 
 
 def relevance_of(squared_slopes: Float[Tensor, "D"], spread: Float[Tensor, "D"]) -> Float[Tensor, "D"]:
@@ -138,6 +179,11 @@ class LinearPart:
     def blend(self, energies: Float[Tensor, "M A"], gradients: Float[Tensor, "A M D"], batch: Batch) -> None:
         """Move what the networks say, in place, so that their mean is that of networks and linear part by their shares.
 
+        E = N + s f (L − N) for each structure, with the share s and the familiarity f = 1 / (1 + ν²); ν is the sum of
+        `Features.excess` over its atoms. Energies of structures are compared, not those of atoms, because labels leave
+        open what belongs to which atom. So f of a structure depends on all its atoms: where some are unfamiliar,
+        energies of distant parts do not simply add up.
+
         The members stay as far from each other as they were: how much they disagree goes on to say what they have not
         learned.
 
@@ -146,10 +192,20 @@ class LinearPart:
             gradients: Their derivatives by the symmetry functions, grouped alike.
             batch: The structures.
         """
-        found = [self.features[z].energies(batch.values.index_select(0, some)) for z, some in batch.atoms_of.items()]
-        change = torch.cat([of_element for of_element, _ in found]) - energies.mean(dim=0)
-        energies.add_(change, alpha=self.share)
-        change = torch.cat([by_function for _, by_function in found]) - gradients.mean(dim=1)
+        by_element = []
+        for z, some in batch.atoms_of.items():
+            values = batch.values.index_select(0, some)
+            by_element.append((*self.features[z].energies(values), *self.features[z].excess(values)))
+        of_atoms, by_function, excess, change = (torch.cat(parts) for parts in zip(*by_element, strict=True))
+        structures = batch.structure_index[torch.cat(list(batch.atoms_of.values()))]
+        apart = of_atoms - energies.mean(dim=0)
+        apart_in_all, excess_of_all = (
+            part.new_zeros(batch.n_structures).index_add_(0, structures, part) for part in (apart, excess)
+        )
+        familiar = 1 / (1 + excess_of_all.square())
+        change *= (-2 * excess_of_all * familiar.square() * apart_in_all)[structures, None]
+        change += familiar[structures, None] * (by_function - gradients.mean(dim=1))
+        energies.add_(familiar[structures] * apart, alpha=self.share)
         gradients.add_(change[:, None], alpha=self.share)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -158,7 +214,7 @@ class LinearPart:
             return {}
         state = {"share": torch.tensor(self.share, dtype=torch.float64)}
         for z, of_element in self.features.items():
-            for name in ("directions", "offsets", "coefficients"):
+            for name in TENSORS:
                 state[f"{z}.{name}"] = getattr(of_element, name).detach().clone()
         return state
 
@@ -167,12 +223,7 @@ class LinearPart:
         """The linear part `state_dict` described."""
         elements = sorted({int(name.split(".")[0]) for name in state if "." in name})
         features = {
-            z: Features(
-                *(
-                    state[f"{z}.{name}"].detach().to(dtype=dtype, device=device, copy=True)
-                    for name in ("directions", "offsets", "coefficients")
-                )
-            )
+            z: Features(*(state[f"{z}.{name}"].detach().to(dtype=dtype, device=device, copy=True) for name in TENSORS))
             for z in elements
         }
         return cls(float(state["share"]), features)

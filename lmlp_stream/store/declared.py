@@ -97,6 +97,7 @@ class DeclaredPotential:
         for z in elements:
             shapes[f"linear.{z}.directions"] = ((n_functions, size), dtype)
             shapes |= {f"linear.{z}.{name}": ((size,), dtype) for name in ("offsets", "coefficients")}
+            shapes |= {f"linear.{z}.{name}": ((n_functions,), dtype) for name in ("lowest", "highest")}
         return shapes
 
     def baseline_tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

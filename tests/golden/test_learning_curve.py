@@ -22,7 +22,7 @@ CURVE = (
 )
 
 
-WITH_LINEAR_PART = (0.05342628898039896, 0.37875003348828695)
+WITH_LINEAR_PART = (0.0527017839364922, 0.3777709370655286)
 """The last of the curve with a linear part; its equations are ill-conditioned, so to fewer digits."""
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,13 +59,22 @@ def ensemble(dtype: torch.dtype = torch.float64, members: int = MEMBERS) -> Ense
     return made
 
 
+def partly_familiar(atoms: Atoms) -> Ensemble:
+    """The ensemble, for whose linear part the atoms lie a little beyond what it learned."""
+    model, batch = ensemble(), batch_of([atoms])
+    for z, some in batch.atoms_of.items():
+        greatest = batch.values[some].amax(dim=0)
+        model.linear.features[z] = replace(model.linear.features[z], lowest=greatest - 2.0, highest=greatest - 0.04)
+    return model
+
+
 def predict(items: Sequence[Atoms], dtype: torch.dtype = torch.float64) -> Prediction:
     return ensemble(dtype).predict(batch_of(items, dtype))
 
 
 @pytest.mark.parametrize("atoms", ALL, ids=["ethanol", "methanol", "thin cell", "slab", "atom"])
 def test_forces_of_every_member_are_minus_the_slope_of_its_energy(atoms: Atoms) -> None:
-    model, h = ensemble(), 1e-4
+    model, h = partly_familiar(atoms), 2e-5
     forces = model.predict(batch_of([atoms])).forces
     for index in range(len(atoms)):
         for axis in range(3):

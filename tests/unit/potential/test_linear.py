@@ -1,10 +1,12 @@
 """The linear part: how it is drawn, and what it does to what the networks say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lmlp_stream.potential.linear import Features, LinearPart, relevance_of
-from tests.unit.potential.test_ensemble import ALL, CPU, batch_of, ensemble
+from tests.unit.potential.test_ensemble import ALL, CPU, ETHANOL, batch_of, ensemble, partly_familiar
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -71,6 +73,50 @@ def test_without_slopes_or_spread_all_functions_are_equally_relevant(slopes: flo
     even = relevance_of(torch.ones(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
     found = relevance_of(torch.full((3,), slopes).double(), torch.full((3,), spread).double())
     torch.testing.assert_close(found, even)
+
+
+def test_excess_is_measured_in_margins_beyond_the_range_of_what_was_learned() -> None:
+    learned = torch.tensor([[0.0, 1.0], [2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    even = torch.ones(2, dtype=torch.float64)
+    features = Features.drawn(learned[:2], 5, torch.Generator().manual_seed(1), even).covering(learned[2:])
+    assert features.excess(learned)[0].tolist() == [0.0] * 3
+    margins = torch.tensor([1.2, 0.2], dtype=torch.float64)
+    beyond = torch.tensor([2.0, 1.0], dtype=torch.float64) + torch.eye(2, dtype=torch.float64) * margins
+    below = torch.tensor([0.0, 1.0], dtype=torch.float64) - torch.eye(2, dtype=torch.float64) * margins
+    for outside in (beyond, below):
+        torch.testing.assert_close(features.excess(outside)[0], torch.ones(2, dtype=torch.float64))
+    assert features.covering(beyond).excess(beyond)[0].tolist() == [0.0, 0.0]
+    without_relevance = Features.drawn(learned[:2], 5, torch.Generator().manual_seed(1)).covering(learned[2:])
+    assert without_relevance.excess(beyond)[0].tolist() == [0.0, 0.0]
+
+
+def test_structures_with_unfamiliar_atoms_have_the_energies_of_the_networks() -> None:
+    model, batch = ensemble(), batch_of(ALL)
+    familiar = model.predict(batch).energy
+    carbon = model.linear.features[6]
+    model.linear.features[6] = replace(carbon, lowest=carbon.highest - 1, highest=carbon.highest)
+    found = model.predict(batch).energy
+    model.linear = None
+    networks = model.predict(batch).energy
+    with_carbon = batch.composition[:, 6] > 0
+    torch.testing.assert_close(found[:, with_carbon], networks[:, with_carbon], rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(found[:, ~with_carbon], familiar[:, ~with_carbon])
+    assert with_carbon.any()
+    assert not with_carbon.all()
+
+
+def test_a_structure_is_familiar_by_the_excess_of_its_atoms() -> None:
+    model, batch = partly_familiar(ETHANOL), batch_of([ETHANOL])
+    excess = sum(
+        float(model.linear.features[z].excess(batch.values[some])[0].sum()) for z, some in batch.atoms_of.items()
+    )
+    found = model.predict(batch).mean_energy
+    model.linear = replace(model.linear, features=ensemble().linear.features)
+    familiar = model.predict(batch).mean_energy
+    model.linear = None
+    networks = model.predict(batch).mean_energy
+    assert 0.1 < excess < 10
+    torch.testing.assert_close(found, networks + (familiar - networks) / (1 + excess**2))
 
 
 def test_the_first_features_are_those_of_fewer_coefficients() -> None:

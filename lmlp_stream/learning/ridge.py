@@ -36,7 +36,7 @@ OF_ALL = 0.1
 """They are fitted anew sooner where the new equations are more than this share of all."""
 ATOM = 1e-3
 """Weight a in 1/eV². Labels leave open what belongs to which atom: without it, atoms of one element differed by 6 eV in
-3BPA (0.1 eV with it, at equal errors), and the energies of the next composition were off by up to 4 eV/atom."""
+3BPA (0.2 eV with it, at equal errors), and the energies of the next composition were off by up to 4 eV/atom."""
 ROUNDING = 1e-13
 """The ridge is at least this share of the trace of XᵀX, below which double precision resolves nothing."""
 RIPE = 256

@@ -195,9 +195,7 @@ class Trainer:
         for z, atoms in self._atoms.items():
             mean = atoms.mean.to(linear.features[z].offsets)[None]
             linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
-        expected = self._ridge.expected
-        self._ridge = Ridge(self._config.learning, is_redrawn=True)
-        self._ridge.expected = expected
+        self._ridge = Ridge(self._config.learning, self._ridge.expected, is_redrawn=True)
         self._share = FittedShare(self._config.potential.linear_share)
         for batch in remembered():
             self.absorb(batch)

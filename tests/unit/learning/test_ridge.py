@@ -45,8 +45,7 @@ FEATURES = features_of(batch_of(STRUCTURES))
 
 
 def added(*parts: tuple[LabelledStructure, ...]) -> Ridge:
-    ridge = Ridge(LEARNING)
-    ridge.expected = EXPECTED
+    ridge = Ridge(LEARNING, EXPECTED)
     for part in parts:
         batch = batch_of(part)
         ridge.add(batch, batch.energy, FEATURES)
@@ -174,8 +173,7 @@ def test_blocks_of_atoms_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_fewer_features_are_those_of_a_ridge_that_never_had_more() -> None:
-    batch, ridge, few = batch_of(STRUCTURES), added(STRUCTURES), Ridge(LEARNING)
-    few.expected = EXPECTED
+    batch, ridge, few = batch_of(STRUCTURES), added(STRUCTURES), Ridge(LEARNING, EXPECTED)
     few.add(batch, batch.energy, {z: item.first(2) for z, item in FEATURES.items()})
     ridge.keep(2)
     np.testing.assert_allclose(solved(ridge), solved(few), rtol=1e-8, atol=1e-10)
@@ -341,9 +339,9 @@ def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_b
 
 
 def assert_sums_are_those_of(structures: Sequence[LabelledStructure], learner: Learner) -> None:
-    ridge, batch = Ridge(learner._config.learning), learner._collated(structures)
+    batch = learner._collated(structures)
+    ridge = Ridge(learner._config.learning, learner._trainer._ridge.expected)
     above = batch.energy - learner.ensemble.baseline.energy(batch.composition)
-    ridge.expected = learner._trainer._ridge.expected
     ridge.add(batch, above, learner.ensemble.linear.features)
     summed = learner._trainer._ridge.state_dict()
     for name, array in ridge.state_dict().items():

@@ -72,9 +72,10 @@ def predict(items: Sequence[Atoms], dtype: torch.dtype = torch.float64) -> Predi
     return ensemble(dtype).predict(batch_of(items, dtype))
 
 
+@pytest.mark.parametrize("is_familiar", [True, False])
 @pytest.mark.parametrize("atoms", ALL, ids=["ethanol", "methanol", "thin cell", "slab", "atom"])
-def test_forces_of_every_member_are_minus_the_slope_of_its_energy(atoms: Atoms) -> None:
-    model, h = partly_familiar(atoms), 2e-5
+def test_forces_of_every_member_are_minus_the_slope_of_its_energy(atoms: Atoms, is_familiar: bool) -> None:
+    model, h = ensemble() if is_familiar else partly_familiar(atoms), 2e-5
     forces = model.predict(batch_of([atoms])).forces
     for index in range(len(atoms)):
         for axis in range(3):

@@ -103,11 +103,12 @@ class Features:
     def excess(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """How far atoms are beyond the range, and the derivatives of this by the symmetry functions.
 
-        The sum of squared excesses over symmetry functions, each in units of its margin: 0 within the range.
+        The sum of fourth powers of excesses over symmetry functions, each in units of its margin: 0 within the range.
+        Of squares, the second derivative would jump where a function leaves its range, and move the energy of dynamics.
         """
         margin = MARGIN * (self.highest - self.lowest) + LEAST_MARGIN
         beyond = ((values - self.highest).clamp_min(0) - (self.lowest - values).clamp_min(0)) / margin
-        return beyond.square().sum(dim=1), 2 * beyond / margin
+        return beyond.pow(4).sum(dim=1), 4 * beyond.pow(3) / margin
 
     def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
         """The same features with other coefficients."""
@@ -179,7 +180,7 @@ class LinearPart:
     def blend(self, energies: Float[Tensor, "M A"], gradients: Float[Tensor, "A M D"], batch: Batch) -> None:
         """Move what the networks say, in place, so that their mean is that of networks and linear part by their shares.
 
-        E = N + s f (L − N) for each structure, with the share s and the familiarity f = 1 / (1 + ν²); ν is the sum of
+        E = N + s f (L − N) for each structure, with the share s and the familiarity f = 1 / (1 + ν); ν is the sum of
         `Features.excess` over its atoms. Energies of structures are compared, not those of atoms, because labels leave
         open what belongs to which atom. So f of a structure depends on all its atoms: where some are unfamiliar,
         energies of distant parts do not simply add up.
@@ -202,8 +203,8 @@ class LinearPart:
         apart_in_all, excess_of_all = (
             part.new_zeros(batch.n_structures).index_add_(0, structures, part) for part in (apart, excess)
         )
-        familiar = 1 / (1 + excess_of_all.square())
-        change *= (-2 * excess_of_all * familiar.square() * apart_in_all)[structures, None]
+        familiar = 1 / (1 + excess_of_all)
+        change *= (-familiar.square() * apart_in_all)[structures, None]
         change += familiar[structures, None] * (by_function - gradients.mean(dim=1))
         energies.add_(familiar[structures] * apart, alpha=self.share)
         gradients.add_(change[:, None], alpha=self.share)

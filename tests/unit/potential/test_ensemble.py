@@ -64,7 +64,7 @@ def partly_familiar(atoms: Atoms) -> Ensemble:
     model, batch = ensemble(), batch_of([atoms])
     for z, some in batch.atoms_of.items():
         greatest = batch.values[some].amax(dim=0)
-        model.linear.features[z] = replace(model.linear.features[z], lowest=greatest - 2.0, highest=greatest - 0.04)
+        model.linear.features[z] = replace(model.linear.features[z], lowest=greatest - 2.0, highest=greatest - 0.2)
     return model
 
 

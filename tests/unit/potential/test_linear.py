@@ -90,6 +90,18 @@ def test_excess_is_measured_in_margins_beyond_the_range_of_what_was_learned() ->
     assert without_relevance.excess(beyond)[0].tolist() == [0.0, 0.0]
 
 
+def test_no_curvature_jumps_where_a_function_leaves_the_range() -> None:
+    learned = torch.tensor([[0.0, 1.0], [2.0, 1.5]], dtype=torch.float64)
+    even = torch.ones(2, dtype=torch.float64)
+    features = Features.drawn(learned, 5, torch.Generator().manual_seed(1), even)
+    curvatures = []
+    for step in (0.02, 0.01):
+        just_beyond = torch.tensor([[2.0 + step, 1.2]], dtype=torch.float64)
+        curvatures.append(float(features.excess(just_beyond)[1][0, 0]) / step)
+    assert curvatures[0] / curvatures[1] == pytest.approx(4.0)
+    assert curvatures[1] > 0
+
+
 def test_structures_with_unfamiliar_atoms_have_the_energies_of_the_networks() -> None:
     model, batch = ensemble(), batch_of(ALL)
     familiar = model.predict(batch).energy
@@ -116,7 +128,7 @@ def test_a_structure_is_familiar_by_the_excess_of_its_atoms() -> None:
     model.linear = None
     networks = model.predict(batch).mean_energy
     assert 0.1 < excess < 10
-    torch.testing.assert_close(found, networks + (familiar - networks) / (1 + excess**2))
+    torch.testing.assert_close(found, networks + (familiar - networks) / (1 + excess))
 
 
 def test_the_first_features_are_those_of_fewer_coefficients() -> None:

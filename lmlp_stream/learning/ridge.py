@@ -13,6 +13,7 @@ coefficients of all elements.
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations_with_replacement
+from math import sqrt
 from operator import itemgetter
 
 import numpy as np
@@ -75,6 +76,7 @@ class Ridge:
         self._learning = learning
         self._gram: dict[tuple[int, int], Tensor] = {}
         self._moment: dict[int, Tensor] = {}
+        self._square = 0.0
         self.expected = dict(expected or {})
         self._n_structures = 0
         self._n_equations = 0
@@ -150,20 +152,49 @@ class Ridge:
         if not fitted:
             return {}
         moments = {z: self._moment[z].clone() for z in fitted}
-        n_features = len(moments[fitted[0]])
-        places = {z: slice(place * n_features, (place + 1) * n_features) for place, z in enumerate(fitted)}
-        matrix = moments[fitted[0]].new_zeros(n_features * len(fitted), n_features * len(fitted))
         for (one, other), block in sorted(self._gram.items(), key=itemgetter(0)):
-            if one in places and other in places:
-                matrix[places[other], places[one]] = block.T
-            elif one in places:
+            if one in moments and other not in moments:
                 moments[one] -= block @ coefficients[other].double()
-            elif other in places:
+            elif other in moments and one not in moments:
                 moments[other] -= block.T @ coefficients[one].double()
-        solution = torch.cholesky_solve(torch.cat(list(moments.values()))[:, None], self._triangle(matrix))[:, 0]
+        n_features = len(moments[fitted[0]])
+        triangle = self._triangle(self._matrix(fitted, n_features))
+        solution = torch.cholesky_solve(torch.cat(list(moments.values()))[:, None], triangle)[:, 0]
         if len(fitted) == len(self._moment):
             self._n_fitted = self._n_equations
-        return {z: solution[place] for z, place in places.items()}
+        return dict(zip(fitted, torch.split(solution, n_features), strict=True))
+
+    @torch.no_grad()
+    def deviations(self, draws: Mapping[int, Float[Tensor, "U M"]]) -> dict[int, Float[Tensor, "U M"]]:
+        """By how much the coefficients of the first features may differ, for all that was learned, in eV, float64.
+
+        Samples of what Bayesian linear regression leaves open, σ A^(-1/2) z, where A is XᵀX with the ridge, σ² the mean
+        squared residual of the first features alone, and z are standard normal numbers (Bishop 2006, Pattern
+        Recognition and Machine Learning, section 3.3).
+
+        Args:
+            draws: z for each element; of every member, columns add up to 0.
+        """
+        fitted = sorted(self._moment)
+        if not fitted:
+            return {}
+        n_features = len(draws[fitted[0]])
+        triangle = self._triangle(self._matrix(fitted, n_features))
+        moment = torch.cat([self._moment[z][:n_features] for z in fitted])
+        learned = float(moment @ torch.cholesky_solve(moment[:, None], triangle)[:, 0])
+        residual = sqrt(max(0.0, self._square - learned) / max(1, self._n_equations))
+        normal = torch.cat([draws[z] for z in fitted]).to(triangle)
+        sampled = residual * torch.linalg.solve_triangular(triangle.T, normal, upper=True)
+        return dict(zip(fitted, torch.split(sampled, n_features), strict=True))
+
+    def _matrix(self, elements: Sequence[int], n_features: int) -> Float[Tensor, "K K"]:
+        """XᵀX of the first features of some elements; its lower triangle and diagonal blocks alone."""
+        places = {z: slice(place * n_features, (place + 1) * n_features) for place, z in enumerate(elements)}
+        matrix = self._moment[elements[0]].new_zeros(n_features * len(elements), n_features * len(elements))
+        for (one, other), block in self._gram.items():
+            if one in places and other in places:
+                matrix[places[other], places[one]] = block[:n_features, :n_features].T
+        return matrix
 
     def _triangle(self, matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
         """Lower Cholesky factor of a matrix with the ridge, which grows where rounding leaves it not positive."""
@@ -184,12 +215,13 @@ class Ridge:
         arrays = {name: tensor.cpu().numpy().copy() for name, tensor in sums.items()}
         arrays |= {f"expected.{z}": np.array(energy) for z, energy in self.expected.items()}
         counts = [self._n_structures, self._n_equations, self._n_fitted, self.is_redrawn]
-        return {"counts": np.array(counts, dtype=np.int64), **arrays}
+        return {"counts": np.array(counts, dtype=np.int64), "square": np.array(self._square), **arrays}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray], device: torch.device) -> None:
         """Take over what `state_dict` wrote."""
         self._n_structures, self._n_equations, self._n_fitted = (int(count) for count in state["counts"][:3])
         self.is_redrawn = bool(state["counts"][3])
+        self._square = float(state["square"])
         for name, array in state.items():
             room, *elements = name.split(".")
             if room == "gram":
@@ -202,6 +234,7 @@ class Ridge:
     def _sum(self, elements: Sequence[int], equations: Sequence[tuple[Tensor, Tensor]], sign: int) -> None:
         rows, labels = (torch.cat(parts) for parts in zip(*equations, strict=True))
         self._n_equations += sign * len(rows)
+        self._square += sign * float(labels @ labels)
         if sign < 0:
             self._n_fitted = 0
         parts = dict(zip(elements, rows.chunk(len(elements), dim=1), strict=True))
@@ -215,6 +248,7 @@ class Ridge:
         by_atom = (batch.weight.double() * ATOM / batch.n_atoms).sqrt()[batch.structure_index]
         for z, atoms in batch.atoms_of.items():
             weights = by_atom[atoms]
+            self._square += sign * float(weights @ weights) * self.expected[z] ** 2
             rows = features[z].evaluate(batch.values[atoms])[0].double() * weights[:, None]
             self._sums(z, z, rows).addmm_(rows.T, rows, alpha=sign)
             self._moment[z].addmv_(rows.T, weights, alpha=sign * self.expected[z])

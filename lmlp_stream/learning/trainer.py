@@ -147,6 +147,10 @@ class Trainer:
             return
         for z, found in self._ridge.solve(chosen, coefficients).items():
             linear.features[z] = linear.features[z].with_coefficients(found)
+        if everything:
+            draws = {z: self._draws(z, features) for z, features in linear.features.items()}
+            for z, sampled in self._ridge.deviations(draws).items():
+                linear.features[z] = linear.features[z].with_deviations(sampled)
         if linear.is_fitted:
             linear.share = self._share.value
 
@@ -265,7 +269,14 @@ class Trainer:
 
     def _features(self, z: int, values: Tensor, n_features: int, relevance: Tensor | None) -> Features:
         seed = lot(f"{self._config.seed}/features", str(z)) % 2**63
-        return Features.drawn(values, n_features, torch.Generator().manual_seed(seed), relevance)
+        random, members = torch.Generator().manual_seed(seed), self._config.potential.members
+        return Features.drawn(values, n_features, random, relevance, members=members)
+
+    def _draws(self, z: int, features: Features) -> Tensor:
+        """Standard normal numbers for each coefficient that members have of their own, less their mean over members."""
+        random = torch.Generator().manual_seed(lot(f"{self._config.seed}/deviations", str(z)) % 2**63)
+        draws = torch.randn(features.deviations.shape, generator=random, dtype=torch.float64)
+        return draws - draws.mean(dim=1, keepdim=True)
 
     def _add_to_ridge(self, batch: Batch, sign: int) -> None:
         if self.ensemble.linear is not None:
@@ -307,7 +318,8 @@ class Trainer:
         weights = [tensor for group in self._training.parameters.values() for tensor in group.values()]
         weights += [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
         if self.ensemble.linear is not None:
-            weights += [features.coefficients for features in self.ensemble.linear.features.values()]
+            for features in self.ensemble.linear.features.values():
+                weights += [features.coefficients, features.deviations]
         return not weights or bool(torch.isfinite(torch.stack(torch._foreach_norm(weights))).all())
 
     def state_dict(self) -> dict[str, np.ndarray]:

@@ -34,6 +34,8 @@ LEAST_MARGIN = 0.2
 """And by more than this, of the order of the thermal motion of a symmetry function."""
 UNLIMITED = 1e6
 """No symmetry function is as large."""
+N_DEVIATING = 200
+"""Features for which each member has coefficients of its own, at most: a prediction needs so many times as many."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,7 @@ class Features:
         coefficients: c in eV.
         lowest: Least symmetry functions of the atoms that were learned since the features were drawn by relevance.
         highest: Greatest ones.
+        deviations: By how much each member's coefficients of the first features differ from these, in eV: 0 on average.
     """
 
     directions: Float[Tensor, "D F"]
@@ -53,6 +56,7 @@ class Features:
     coefficients: Float[Tensor, "F"]
     lowest: Float[Tensor, "D"]
     highest: Float[Tensor, "D"]
+    deviations: Float[Tensor, "U M"]
 
     @classmethod
     def drawn(
@@ -61,8 +65,10 @@ class Features:
         n_features: int,
         generator: torch.Generator,
         relevance: Float[Tensor, "D"] | None = None,
+        *,
+        members: int = 1,
     ) -> Self:
-        """Features about the mean of atoms, with coefficients of zero.
+        """Features about the mean of atoms, with coefficients and deviations of zero.
 
         Where nothing is known of relevance, everything is familiar: networks know even less by then.
 
@@ -71,6 +77,7 @@ class Features:
             n_features: F.
             generator: Draws directions and offsets.
             relevance: Standard deviation of what directions have of each symmetry function; None: equal for all.
+            members: M.
         """
         scale = _even(values.shape[1]) if relevance is None else relevance
         directions = torch.randn(values.shape[1], n_features, generator=generator, dtype=torch.float64)
@@ -83,6 +90,7 @@ class Features:
             values.new_zeros(n_features),
             lowest=values.amin(dim=0) if relevance is not None else torch.full_like(values[0], -UNLIMITED),
             highest=values.amax(dim=0) if relevance is not None else torch.full_like(values[0], UNLIMITED),
+            deviations=values.new_zeros(min(n_features, N_DEVIATING), members),
         )
 
     @property
@@ -100,6 +108,12 @@ class Features:
         features, slopes = self.evaluate(values)
         return features @ self.coefficients, (slopes * self.coefficients) @ self.directions.T
 
+    def deviating(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n M"], Float[Tensor, "n M D"]]:
+        """By how much each member's atomic energies differ from `energies`, in eV, and the derivatives of this."""
+        some = self.first(len(self.deviations))
+        features, slopes = some.evaluate(values)
+        return features @ self.deviations, (slopes[:, None] * self.deviations.T) @ some.directions.T
+
     def excess(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """How far atoms are beyond the range, and the derivatives of this by the symmetry functions.
 
@@ -114,6 +128,10 @@ class Features:
         """The same features with other coefficients."""
         return replace(self, coefficients=coefficients.to(self.coefficients))
 
+    def with_deviations(self, deviations: Float[Tensor, "U M"]) -> "Features":
+        """The same features with other deviations."""
+        return replace(self, deviations=deviations.to(self.deviations).contiguous())
+
     def covering(self, values: Float[Tensor, "n D"]) -> "Features":
         """The same features, whose range includes these atoms too."""
         lowest, highest = self.lowest.minimum(values.amin(dim=0)), self.highest.maximum(values.amax(dim=0))
@@ -126,6 +144,7 @@ class Features:
             directions=self.directions[:, :n_features].contiguous(),
             offsets=self.offsets[:n_features],
             coefficients=self.coefficients[:n_features],
+            deviations=self.deviations[:n_features],
         )
 
 
@@ -185,8 +204,8 @@ class LinearPart:
         open what belongs to which atom. So f of a structure depends on all its atoms: where some are unfamiliar,
         energies of distant parts do not simply add up.
 
-        The members stay as far from each other as they were: how much they disagree goes on to say what they have not
-        learned.
+        Members differ by what their networks differ and by the share of what their linear parts do: how much they
+        disagree says what neither has learned.
 
         Args:
             energies: Atomic energies in eV, grouped by element as `batch.atoms_of`.
@@ -196,8 +215,11 @@ class LinearPart:
         by_element = []
         for z, some in batch.atoms_of.items():
             values = batch.values.index_select(0, some)
-            by_element.append((*self.features[z].energies(values), *self.features[z].excess(values)))
-        of_atoms, by_function, excess, change = (torch.cat(parts) for parts in zip(*by_element, strict=True))
+            features = self.features[z]
+            by_element.append((*features.energies(values), *features.excess(values), *features.deviating(values)))
+        of_atoms, by_function, excess, change, of_members, by_member = (
+            torch.cat(parts) for parts in zip(*by_element, strict=True)
+        )
         structures = batch.structure_index[torch.cat(list(batch.atoms_of.values()))]
         apart = of_atoms - energies.mean(dim=0)
         apart_in_all, excess_of_all = (
@@ -206,8 +228,8 @@ class LinearPart:
         familiar = 1 / (1 + excess_of_all)
         change *= (-familiar.square() * apart_in_all)[structures, None]
         change += familiar[structures, None] * (by_function - gradients.mean(dim=1))
-        energies.add_(familiar[structures] * apart, alpha=self.share)
-        gradients.add_(change[:, None], alpha=self.share)
+        energies.add_(familiar[structures] * apart + of_members.T, alpha=self.share)
+        gradients.add_(change[:, None] + by_member, alpha=self.share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the share and of everything that was drawn and fitted, by dotted name; empty without features."""

@@ -26,7 +26,7 @@ from lmlp_stream.store.files import sync_folder
 
 STATE_FILE = "state.safetensors"
 HEADER_FILE = "checkpoint.json"
-FORMAT = "lmlp-checkpoint/9"
+FORMAT = "lmlp-checkpoint/10"
 DIGESTS = ("format", "state_sha256", "header_sha256")
 MAX_HEADER_BYTES = 4 * 2**20
 

@@ -14,6 +14,7 @@ from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.errors import ConfigError, DamagedStoreError
 from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.linear import N_DEVIATING
 from lmlp_stream.wire.announcement import SnapshotManifest
 
 MAX_BYTES = 2 * 2**30
@@ -98,6 +99,7 @@ class DeclaredPotential:
             shapes[f"linear.{z}.directions"] = ((n_functions, size), dtype)
             shapes |= {f"linear.{z}.{name}": ((size,), dtype) for name in ("offsets", "coefficients")}
             shapes |= {f"linear.{z}.{name}": ((n_functions,), dtype) for name in ("lowest", "highest")}
+            shapes[f"linear.{z}.deviations"] = ((min(size, N_DEVIATING), self.members), dtype)
         return shapes
 
     def baseline_tensors(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

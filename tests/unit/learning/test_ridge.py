@@ -73,8 +73,8 @@ def predicted(structure: LabelledStructure, coefficients: np.ndarray) -> np.ndar
     return np.concatenate([prediction.mean_energy.numpy(), prediction.mean_forces.numpy().ravel()])
 
 
-def least_squares(structures: tuple[LabelledStructure, ...]) -> np.ndarray:
-    """The minimum of the loss in the docstring, from predictions of one coefficient at a time."""
+def equations(structures: tuple[LabelledStructure, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and labels of the squares in the docstring, from predictions of one coefficient at a time."""
     n_coefficients = N_FEATURES * len(FEATURES)
     rows, labels = [np.sqrt(LEARNING.ridge) * np.eye(n_coefficients)], [np.zeros(n_coefficients)]
     for structure in structures:
@@ -94,7 +94,11 @@ def least_squares(structures: tuple[LabelledStructure, ...]) -> np.ndarray:
             of_element[z] = by_atom * FEATURES[z].evaluate(batch.values[atoms])[0].numpy()
             rows.append(np.concatenate(list(of_element.values()), axis=1))
             labels.append(np.full(len(atoms), by_atom * EXPECTED[z]))
-    return np.linalg.lstsq(np.concatenate(rows), np.concatenate(labels), rcond=None)[0]
+    return np.concatenate(rows), np.concatenate(labels)
+
+
+def least_squares(structures: tuple[LabelledStructure, ...]) -> np.ndarray:
+    return np.linalg.lstsq(*equations(structures), rcond=None)[0]
 
 
 def test_coefficients_are_those_of_least_squares() -> None:
@@ -218,6 +222,38 @@ def test_features_are_drawn_again_while_everything_is_remembered(
 
 def test_nothing_learned_gives_no_coefficients() -> None:
     assert Ridge(LEARNING).solve(FEATURES, {}) == {}
+
+
+def deviations(ridge: Ridge, n_features: int = N_FEATURES) -> np.ndarray:
+    """One member for each coefficient, which alone is not 0 in what is drawn for it."""
+    unit = torch.eye(n_features * len(FEATURES), dtype=torch.float64)
+    return torch.cat(list(ridge.deviations(dict(zip(FEATURES, unit.split(n_features), strict=True))).values())).numpy()
+
+
+def test_coefficients_deviate_by_what_labels_leave_open() -> None:
+    found = deviations(added(STRUCTURES))
+    rows, labels = equations(STRUCTURES)
+    residual = labels - rows @ least_squares(STRUCTURES)
+    n_labels = sum(1 + 3 * structure.n_atoms for structure in STRUCTURES)
+    expected = residual @ residual / n_labels * np.linalg.inv(rows.T @ rows)
+    np.testing.assert_allclose(found @ found.T, expected, rtol=1e-5, atol=1e-9 * expected.max())
+
+
+def test_the_first_coefficients_deviate_as_if_there_were_no_others() -> None:
+    ridge, fewer = added(STRUCTURES), added(STRUCTURES)
+    fewer.keep(2)
+    np.testing.assert_allclose(deviations(ridge, 2), deviations(fewer, 2), rtol=1e-9)
+
+
+def test_what_is_taken_out_no_longer_narrows_deviations() -> None:
+    ridge, gone = added(STRUCTURES), batch_of(STRUCTURES[3:5])
+    ridge.add(gone, gone.energy, FEATURES, sign=-1)
+    fresh = deviations(added(STRUCTURES[:3], STRUCTURES[5:]))
+    np.testing.assert_allclose(deviations(ridge), fresh, rtol=1e-6, atol=1e-9 * fresh.max())
+
+
+def test_nothing_learned_gives_no_deviations() -> None:
+    assert Ridge(LEARNING).deviations({}) == {}
 
 
 def test_an_element_fitted_alone_stays_where_all_are_fitted() -> None:

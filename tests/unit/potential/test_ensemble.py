@@ -53,9 +53,12 @@ def ensemble(dtype: torch.dtype = torch.float64, members: int = MEMBERS) -> Ense
             parameters["shift"] += 0.01 * torch.randn(members, SPEC.n_functions, generator=generator)
     made.linear = LinearPart(0.6)
     for z, atoms in batch.atoms_of.items():
-        features = Features.drawn(batch.values[atoms], 20, torch.Generator().manual_seed(z))
-        coefficients = torch.randn(20, generator=torch.Generator().manual_seed(z), dtype=torch.float64)
-        made.linear.features[z] = features.with_coefficients(coefficients)
+        random = torch.Generator().manual_seed(z)
+        features = Features.drawn(batch.values[atoms], 20, random, members=members)
+        coefficients = torch.randn(20, generator=random, dtype=torch.float64)
+        deviations = torch.randn(20, members, generator=random, dtype=torch.float64)
+        deviations -= deviations.mean(dim=1, keepdim=True)
+        made.linear.features[z] = features.with_coefficients(coefficients).with_deviations(deviations)
     return made
 
 

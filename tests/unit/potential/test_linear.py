@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmlp_stream.potential.linear import Features, LinearPart, relevance_of
+from lmlp_stream.potential.linear import N_DEVIATING, Features, LinearPart, relevance_of
 from tests.unit.potential.test_ensemble import ALL, CPU, ETHANOL, batch_of, ensemble, partly_familiar
 
 
@@ -24,13 +24,31 @@ def test_the_mean_is_that_of_networks_and_linear_part_by_their_shares(share: flo
         torch.testing.assert_close(getattr(blended, name), expected, equal_nan=True)
 
 
-def test_members_stay_as_far_apart_as_their_networks() -> None:
+def test_members_differ_by_their_networks_and_by_the_share_of_their_linear_parts() -> None:
     model, batch = ensemble(), batch_of(ALL)
-    blended = model.predict(batch)
+    linear = model.linear
+    blended = model.predict(batch).energy
     model.linear = None
-    plain = model.predict(batch)
-    torch.testing.assert_close(blended.energy_disagreement, plain.energy_disagreement, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(blended.forces_disagreement, plain.forces_disagreement, rtol=1e-9, atol=1e-9)
+    expected = model.predict(batch).energy
+    expected = expected - expected.mean(dim=0) + blended.mean(dim=0)
+    for z, some in batch.atoms_of.items():
+        of_atoms = linear.features[z].deviating(batch.values[some])[0].T
+        expected.index_add_(1, batch.structure_index[some], of_atoms, alpha=linear.share)
+    torch.testing.assert_close(blended, expected)
+
+
+def test_deviations_are_those_of_coefficients_of_the_first_features() -> None:
+    values = torch.rand(4, 3, dtype=torch.float64)
+    drawn = Features.drawn(values, N_DEVIATING + 50, torch.Generator().manual_seed(1), members=2)
+    assert drawn.deviations.shape == (N_DEVIATING, 2)
+    deviations = torch.randn(N_DEVIATING, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    energies, slopes = drawn.with_deviations(deviations).deviating(values)
+    for member in range(2):
+        coefficients = torch.zeros(N_DEVIATING + 50, dtype=torch.float64)
+        coefficients[:N_DEVIATING] = deviations[:, member]
+        expected, by_function = drawn.with_coefficients(coefficients).energies(values)
+        torch.testing.assert_close(energies[:, member], expected)
+        torch.testing.assert_close(slopes[:, member], by_function)
 
 
 def test_features_are_those_of_the_formula() -> None:
@@ -104,15 +122,15 @@ def test_no_curvature_jumps_where_a_function_leaves_the_range() -> None:
 
 def test_structures_with_unfamiliar_atoms_have_the_energies_of_the_networks() -> None:
     model, batch = ensemble(), batch_of(ALL)
-    familiar = model.predict(batch).energy
+    familiar = model.predict(batch).mean_energy
     carbon = model.linear.features[6]
     model.linear.features[6] = replace(carbon, lowest=carbon.highest - 1, highest=carbon.highest)
-    found = model.predict(batch).energy
+    found = model.predict(batch).mean_energy
     model.linear = None
-    networks = model.predict(batch).energy
+    networks = model.predict(batch).mean_energy
     with_carbon = batch.composition[:, 6] > 0
-    torch.testing.assert_close(found[:, with_carbon], networks[:, with_carbon], rtol=0.0, atol=1e-6)
-    torch.testing.assert_close(found[:, ~with_carbon], familiar[:, ~with_carbon])
+    torch.testing.assert_close(found[with_carbon], networks[with_carbon], rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(found[~with_carbon], familiar[~with_carbon])
     assert with_carbon.any()
     assert not with_carbon.all()
 

@@ -48,8 +48,10 @@ def ensemble() -> Ensemble:
     for z in (8, 1):
         values = torch.rand(6, SPEC.n_functions, generator=generator, dtype=torch.float64)
         ensemble.add_element(z, values, generator)
-        features = Features.drawn(values, 6, generator)
-        linear.features[z] = features.with_coefficients(torch.rand(6, generator=generator, dtype=torch.float64))
+        features = Features.drawn(values, 6, generator, members=3)
+        deviations = torch.rand(6, 3, generator=generator, dtype=torch.float64)
+        coefficients = torch.rand(6, generator=generator, dtype=torch.float64)
+        linear.features[z] = features.with_coefficients(coefficients).with_deviations(deviations)
     return ensemble
 
 

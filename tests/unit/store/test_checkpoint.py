@@ -109,7 +109,7 @@ def test_a_checkpoint_of_another_version_says_which_one_is_read(
     with monkeypatch.context() as earlier:
         earlier.setattr(checkpoint, "FORMAT", "lmlp-checkpoint/1")
         Checkpoints(tmp_path, keep=3).save(state(), HEADER)
-    with pytest.raises(DamagedStoreError, match=r"'lmlp-checkpoint/1'; this version reads lmlp-checkpoint/9"):
+    with pytest.raises(DamagedStoreError, match=r"'lmlp-checkpoint/1'; this version reads lmlp-checkpoint/10"):
         Checkpoints(tmp_path, keep=3).restore()
 
 

@@ -81,7 +81,7 @@ class FoldedEnsemble:
 
 
 class Ensemble:
-    """Members that share symmetry functions and baseline, and differ in their atomic networks.
+    """Members that share symmetry functions and baseline, and differ in their networks and in their linear parts.
 
     Attributes:
         spec: The symmetry functions.

@@ -6,8 +6,9 @@ with directions w_k and offsets b_k that are drawn for each element and not trai
 Random Kitchen Sinks", NIPS 2008; with tanh: Huang et al. 2006, doi 10.1016/j.neucom.2005.12.126). What it is fitted to
 can be kept as sums (`learning.ridge`), so it forgets nothing that it learned. Where symmetry functions leave the range
 of the atoms that were learned, it gives way to the networks: its slopes are arbitrary there, and dynamics would find
-every hole. An extension: the published potential has none. Axes: M members, A atoms, n atoms of one element, D symmetry
-functions, F features.
+every hole. Members have coefficients of their own for the first features, as far apart as the labels leave open. An
+extension: the published potential has none. Axes: M members, A atoms, n atoms of one element, D symmetry functions, F
+features, of which U deviate.
 """
 
 from collections.abc import Mapping

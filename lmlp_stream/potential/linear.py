@@ -29,10 +29,11 @@ DIRECTION_LENGTH = 0.25
 functions."""
 LEAST_RELEVANCE = 0.03
 """A symmetry function counts at least as much as one whose slopes are this share of the root mean square of all."""
-MARGIN = 0.5
+MARGIN = 0.3
 """A symmetry function is unfamiliar where it leaves its range by more than this share of it."""
-LEAST_MARGIN = 0.2
-"""And by more than this, of the order of the thermal motion of a symmetry function."""
+LEAST_MARGIN = 0.4
+"""And by more than this. Narrower, structures at the edge of what was learned depend on networks that may have
+forgotten them; wider, dynamics falls into holes between atoms that no label brought together."""
 UNLIMITED = 1e6
 """No symmetry function is as large."""
 N_DEVIATING = 200

@@ -98,7 +98,7 @@ def test_excess_is_measured_in_margins_beyond_the_range_of_what_was_learned() ->
     even = torch.ones(2, dtype=torch.float64)
     features = Features.drawn(learned[:2], 5, torch.Generator().manual_seed(1), even).covering(learned[2:])
     assert features.excess(learned)[0].tolist() == [0.0] * 3
-    margins = torch.tensor([1.2, 0.2], dtype=torch.float64)
+    margins = torch.tensor([1.0, 0.4], dtype=torch.float64)
     beyond = torch.tensor([2.0, 1.0], dtype=torch.float64) + torch.eye(2, dtype=torch.float64) * margins
     below = torch.tensor([0.0, 1.0], dtype=torch.float64) - torch.eye(2, dtype=torch.float64) * margins
     for outside in (beyond, below):

@@ -173,7 +173,7 @@ class Ridge:
         Recognition and Machine Learning, section 3.3).
 
         Args:
-            draws: z for each element; of every member, columns add up to 0.
+            draws: z for each element, 0 on average over the members.
         """
         fitted = sorted(self._moment)
         if not fitted:

@@ -105,9 +105,7 @@ class Trainer:
         energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
         for z in added:
-            seed = lot(f"{self._config.seed}/element", str(z)) % 2**63
-            random = torch.Generator().manual_seed(seed)
-            self._training.add_element(z, batch.values[batch.atoms_of[z]], random, energy)
+            self._training.add_element(z, batch.values[batch.atoms_of[z]], self._random("element", z), energy)
             copies = {name: parameter.detach().clone() for name, parameter in self._training.parameters[z].items()}
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
@@ -268,15 +266,16 @@ class Trainer:
         self._ridge.expected[z] = energy
 
     def _features(self, z: int, values: Tensor, n_features: int, relevance: Tensor | None) -> Features:
-        seed = lot(f"{self._config.seed}/features", str(z)) % 2**63
-        random, members = torch.Generator().manual_seed(seed), self._config.potential.members
-        return Features.drawn(values, n_features, random, relevance, members=members)
+        members = self._config.potential.members
+        return Features.drawn(values, n_features, self._random("features", z), relevance, members=members)
 
     def _draws(self, z: int, features: Features) -> Tensor:
         """Standard normal numbers for each coefficient that members have of their own, less their mean over members."""
-        random = torch.Generator().manual_seed(lot(f"{self._config.seed}/deviations", str(z)) % 2**63)
-        draws = torch.randn(features.deviations.shape, generator=random, dtype=torch.float64)
+        draws = torch.randn(features.deviations.shape, generator=self._random("deviations", z), dtype=torch.float64)
         return draws - draws.mean(dim=1, keepdim=True)
+
+    def _random(self, what: str, z: int) -> torch.Generator:
+        return torch.Generator().manual_seed(lot(f"{self._config.seed}/{what}", str(z)) % 2**63)
 
     def _add_to_ridge(self, batch: Batch, sign: int) -> None:
         if self.ensemble.linear is not None:

@@ -37,7 +37,7 @@ forgotten them; wider, dynamics falls into holes between atoms that no label bro
 UNLIMITED = 1e6
 """No symmetry function is as large."""
 N_DEVIATING = 200
-"""Features for which each member has coefficients of its own, at most: a prediction needs so many times as many."""
+"""Most features for which each member has coefficients of its own; predictions slow down with these times members."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,10 +13,10 @@ floor for each element. Floors are root mean squared errors of the newest labels
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, exp, nan, sqrt
+from math import exp, nan, sqrt
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.uncertainty import SCALE, Intervals, Level, Widths
@@ -33,8 +33,9 @@ LARGEST = 1e3
 """Most that it counts where floor and std are still 0, eV or eV/Å."""
 STEADY = 500
 """Labels over which log q is averaged for a snapshot."""
-MIN_HELD_SCORES = 100
-"""Labels of the hold-out that determine a factor; with fewer, a snapshot takes the averaged one."""
+MIN_HELD_GROUPS = 9
+"""Groups of the hold-out that determine a factor, even if all labels of a group are one: nine and one unseen are ten.
+With fewer, a snapshot takes the averaged one."""
 
 ANY_ELEMENT = 0
 """Stands for forces on atoms of whatever element where atomic numbers stand for the others; energies take -1."""
@@ -132,42 +133,69 @@ class Conformal:
         return widths
 
 
-def held_out_intervals(held_out: Sequence[Residuals], otherwise: Intervals) -> Intervals:
-    """Intervals that hold nine labels of ten of the hold-out, thus of structures of the same distribution.
+def held_out_intervals(held_out: Sequence[Residuals], groups: Sequence[str], otherwise: Intervals) -> Intervals:
+    """Intervals that hold nine labels of ten of a group like those of the hold-out.
 
-    Split conformal prediction (Vovk, Gammerman & Shafer 2005; Lei et al. 2018, doi 10.1080/01621459.2017.1307116).
+    Split conformal prediction (Vovk, Gammerman & Shafer 2005; Lei et al. 2018, doi 10.1080/01621459.2017.1307116) where
+    every group counts alike, however many labels it has. Those of one group, such as a trajectory, may err together:
+    how the shares missed scatter over groups says of how many independent labels the hold-out consists (design effect:
+    Kish 1965, Survey Sampling). With one per group the level is that of hierarchical conformal prediction (Lee, Barber
+    & Willett 2023, arXiv:2306.06342), which holds however they err; with all independent it is the usual one.
 
     Args:
         held_out: Residuals of the hold-out now.
-        otherwise: Levels where the hold-out has fewer than `MIN_HELD_SCORES` labels.
+        groups: Group of each structure of these, in their order.
+        otherwise: Levels where the hold-out has fewer than `MIN_HELD_GROUPS` groups with labels.
     """
     if not held_out:
         return otherwise
+    group = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)[1]
+    sizes = [len(found.energy) for found in held_out]
+    starts = np.cumsum([0, *sizes[:-1]])
+    of_atom = np.concatenate(
+        [group[start + found.structure_index] for start, found in zip(starts, held_out, strict=True)]
+    )
     errors = np.concatenate([found.forces for found in held_out])
     std = np.concatenate([found.forces_std for found in held_out])
     numbers = np.concatenate([found.atomic_numbers for found in held_out])
+    of_component = np.broadcast_to(of_atom[:, None], errors.shape)
     by_element = dict(otherwise.by_element)
     for z in np.unique(numbers):
         some = numbers == z
-        by_element[int(z)] = _held_out_level(errors[some], std[some], by_element.get(int(z), otherwise.forces))
+        by_element[int(z)] = _held_out_level(
+            errors[some], std[some], of_component[some], by_element.get(int(z), otherwise.forces)
+        )
     return Intervals(
         _held_out_level(
             np.concatenate([found.energy for found in held_out]),
             np.concatenate([found.energy_std for found in held_out]),
+            group,
             otherwise.energy,
         ),
-        _held_out_level(errors, std, otherwise.forces),
+        _held_out_level(errors, std, of_component, otherwise.forces),
         by_element,
     )
 
 
-def _held_out_level(errors: Float[np.ndarray, "..."], std: Float[np.ndarray, "..."], otherwise: Level) -> Level:
-    """The level that covers nine errors of ten; `otherwise` where few are known."""
+def _held_out_level(
+    errors: Float[np.ndarray, "..."], std: Float[np.ndarray, "..."], group: Int[np.ndarray, "..."], otherwise: Level
+) -> Level:
+    """The level that covers nine errors of ten in a group like these; `otherwise` where few groups are known."""
     known = ~np.isnan(errors)
-    errors, std = np.abs(errors[known]), std[known]
-    floor = sqrt(float(np.square(errors).mean())) if len(errors) >= MIN_HELD_SCORES else 0.0
+    errors, std, group = np.abs(errors[known]), std[known], group[known]
+    _, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
+    n_groups = len(sizes)
+    floor = sqrt(float(np.square(errors).mean())) if n_groups >= MIN_HELD_GROUPS else 0.0
     if floor == 0.0:
         return otherwise
-    scores = np.sort(errors / np.maximum(floor, SCALE * std))
-    rank = ceil((1.0 - MISSED) * (len(scores) + 1))
-    return Level(floor, float(scores[min(rank, len(scores)) - 1]))
+    scores = errors / np.maximum(floor, SCALE * std)
+    order = np.argsort(scores, kind="stable")
+    groups_held = np.cumsum(1.0 / sizes[group[order]])
+
+    def holding(share: float) -> float:
+        return float(scores[order[min(int(np.searchsorted(groups_held, share * n_groups)), len(order) - 1)]])
+
+    missed = np.bincount(group, weights=scores > holding(1.0 - MISSED)) / sizes
+    variance = float(missed.var(ddof=1)) / n_groups
+    n_independent = min(max(MISSED * (1.0 - MISSED) / variance, n_groups), len(scores)) if variance else len(scores)
+    return Level(floor, holding((1.0 - MISSED) * (1.0 + 1.0 / n_independent)))

@@ -170,7 +170,8 @@ class Learner:
         """Everything that is known about the potential now; changes nothing."""
         held_out = [structure for structure in self._memory.hold_out if self._covers(structure)]
         found, kept = list(self._residuals(held_out)), Window(len(held_out))
-        intervals = held_out_intervals(found, self._conformal.steady)
+        groups = [structure.group or structure.id for structure in held_out]
+        intervals = held_out_intervals(found, groups, self._conformal.steady)
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
         kept.append(rows, element_rows(found, np.ones(len(rows), dtype=np.bool_)), held_out)
         newest = calibration(self._window.rows)

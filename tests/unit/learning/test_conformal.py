@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmlp_stream.learning.conformal import MIN_HELD_SCORES, RATE, Conformal, held_out_intervals
+from lmlp_stream.learning.conformal import MIN_HELD_GROUPS, RATE, Conformal, held_out_intervals
 from lmlp_stream.learning.evaluation import calibration, error_rows, joined
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.uncertainty import Intervals, Level
@@ -109,10 +109,20 @@ def test_it_goes_on_bit_for_bit():
     assert straight.steady == restored.steady
 
 
+def of_groups(random, n_groups: int, size: int) -> tuple[list[Residuals], list[str]]:
+    """Structures of groups whose errors differ in size, those of one group hardly, from where the members agree."""
+    found = residuals(random, n_groups * size, std=0.0)
+    scale = random.lognormal(sigma=1.0, size=n_groups).repeat(size)
+    found.energy[:] = scale * random.uniform(0.9, 1.1, size=len(scale))
+    found.forces[:] = scale.repeat(4)[:, None] * random.uniform(-1.1, 1.1, size=found.forces.shape)
+    return [found], [f"trajectory {number}" for number in np.arange(n_groups).repeat(size)]
+
+
 def test_a_hold_out_makes_intervals_for_structures_of_its_distribution():
     random = np.random.default_rng(5)
     forces = [9.0, 1.0, 1.0, 3.0]
-    intervals = held_out_intervals([residuals(random, 200, forces=forces) for _ in range(3)], Intervals())
+    parts = [residuals(random, 200, forces=forces) for _ in range(3)]
+    intervals = held_out_intervals(parts, [str(number) for number in range(600)], Intervals())
     test = residuals(random, 2000, forces=forces)
     found = calibration(error_rows(test, test.widths(intervals)))
     assert found.energy_coverage_90 == pytest.approx(0.9, abs=0.03)
@@ -120,17 +130,76 @@ def test_a_hold_out_makes_intervals_for_structures_of_its_distribution():
     assert intervals.by_element[8].floor > 5 * intervals.by_element[1].floor
 
 
-def test_a_small_hold_out_leaves_the_factor_of_the_stream():
+def mean_coverage(n_groups: int, make) -> tuple[float, float]:
+    """Coverage of energies and of forces in unseen groups of seven, on average over hold-outs."""
+    random = np.random.default_rng(7)
+    energy, forces = [], []
+    for _ in range(200):
+        intervals = held_out_intervals(*(make(random, n_groups, 7)), Intervals())
+        (test,), _ = make(random, 20, 7)
+        found = calibration(error_rows(test, test.widths(intervals)))
+        energy.append(found.energy_coverage_90)
+        forces.append(found.force_coverage_90)
+    return float(np.mean(energy)), float(np.mean(forces))
+
+
+@pytest.mark.parametrize("n_groups", [MIN_HELD_GROUPS, 12, 40])
+def test_nine_of_ten_are_held_in_unseen_groups_too(n_groups):
+    assert mean_coverage(n_groups, of_groups) == pytest.approx((0.91, 0.91), abs=0.025)
+
+
+@pytest.mark.parametrize("n_groups", [MIN_HELD_GROUPS, 12, 40])
+def test_groups_whose_structures_have_nothing_in_common_make_intervals_no_wider(n_groups):
+    def alike(random, n_groups, size):
+        return [residuals(random, n_groups * size)], [str(number) for number in np.arange(n_groups).repeat(size)]
+
+    assert mean_coverage(n_groups, alike) == pytest.approx((0.9, 0.9), abs=0.02)
+
+
+def test_a_group_counts_once_however_it_is_cut_into_parts():
+    random = np.random.default_rng(8)
+    (held,), groups = of_groups(random, 15, 4)
+    halves = [
+        Residuals(
+            held.energy[some],
+            held.energy_std[some],
+            held.forces[atoms],
+            held.forces_std[atoms],
+            held.atomic_numbers[atoms],
+            held.structure_index[atoms] - some.start,
+        )
+        for some, atoms in ((slice(0, 30), slice(0, 120)), (slice(30, 60), slice(120, 240)))
+    ]
+    whole = held_out_intervals([held], groups, Intervals())
+    assert held_out_intervals(halves, groups, Intervals()) == whole
+    alone = held_out_intervals([held], [str(number) for number in range(60)], Intervals())
+    assert whole.energy.factor > alone.energy.factor
+
+
+def test_few_groups_leave_the_factor_of_the_stream():
     random = np.random.default_rng(6)
     conformal = Conformal()
     conformal.examine(residuals(random, 50))
-    intervals = held_out_intervals([residuals(random, MIN_HELD_SCORES - 1)], conformal.steady)
+    (held,), groups = of_groups(random, MIN_HELD_GROUPS, 30)
+    assert held_out_intervals([held], groups, conformal.steady).energy.factor > 0
+    assert held_out_intervals([held], groups, conformal.steady) != conformal.steady
+    few = [min(group, f"trajectory {MIN_HELD_GROUPS - 2}") for group in groups]
+    assert held_out_intervals([held], few, conformal.steady) == conformal.steady
+    unlabelled = Residuals(
+        np.where(np.array(groups) == groups[0], np.nan, held.energy),
+        held.energy_std,
+        held.forces,
+        held.forces_std,
+        held.atomic_numbers,
+        held.structure_index,
+    )
+    intervals = held_out_intervals([unlabelled], groups, conformal.steady)
     assert intervals.energy == conformal.steady.energy
     assert intervals.forces != conformal.steady.forces
 
 
 def test_nothing_is_known_before_the_first_label():
-    assert held_out_intervals([], Conformal().steady) == Intervals()
+    assert held_out_intervals([], [], Conformal().steady) == Intervals()
     assert np.isnan(Intervals().energy.factor)
 
 

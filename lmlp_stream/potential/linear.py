@@ -105,16 +105,18 @@ class Features:
         features = torch.addmm(self.offsets, values, self.directions).tanh_()
         return features, 1 - features.square()
 
-    def energies(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
-        """Atomic energies in eV, and their derivatives by the symmetry functions."""
+    def energies(
+        self, values: Float[Tensor, "n D"]
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"], Float[Tensor, "n M"], Float[Tensor, "n M D"]]:
+        """Atomic energies in eV and their derivatives by the symmetry functions; both of what each member adds."""
         features, slopes = self.evaluate(values)
-        return features @ self.coefficients, (slopes * self.coefficients) @ self.directions.T
-
-    def deviating(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n M"], Float[Tensor, "n M D"]]:
-        """By how much each member's atomic energies differ from `energies`, in eV, and the derivatives of this."""
-        some = self.first(len(self.deviations))
-        features, slopes = some.evaluate(values)
-        return features @ self.deviations, (slopes[:, None] * self.deviations.T) @ some.directions.T
+        n_deviating = len(self.deviations)
+        return (
+            features @ self.coefficients,
+            (slopes * self.coefficients) @ self.directions.T,
+            features[:, :n_deviating] @ self.deviations,
+            (slopes[:, None, :n_deviating] * self.deviations.T) @ self.directions[:, :n_deviating].T,
+        )
 
     def excess(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """How far atoms are beyond the range, and the derivatives of this by the symmetry functions.
@@ -217,9 +219,8 @@ class LinearPart:
         by_element = []
         for z, some in batch.atoms_of.items():
             values = batch.values.index_select(0, some)
-            features = self.features[z]
-            by_element.append((*features.energies(values), *features.excess(values), *features.deviating(values)))
-        of_atoms, by_function, excess, change, of_members, by_member = (
+            by_element.append((*self.features[z].energies(values), *self.features[z].excess(values)))
+        of_atoms, by_function, of_members, by_member, excess, change = (
             torch.cat(parts) for parts in zip(*by_element, strict=True)
         )
         structures = batch.structure_index[torch.cat(list(batch.atoms_of.values()))]

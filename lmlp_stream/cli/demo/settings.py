@@ -136,7 +136,7 @@ threads = 1
 steps_per_record = 3.0
 
 [rehearsal]
-holdout_share = 0.08
+holdout_share = 0.12
 
 [service]
 tick_wait_s = 1.0

@@ -45,6 +45,8 @@ def test_settings_are_laid_over_the_file(path: Path) -> None:
         ("potential.qqq=3", r"potential\.qqq = 3: there is no such setting;"),
         ("log=here", r"log = 'here': this is a section"),
         ("potential.device=gpu", r"potential\.device = 'gpu': String should match"),
+        ("learning.ridge=inf", r"learning\.ridge = inf: Input should be a finite number"),
+        ("core.weight_decay=nan", r"core\.weight_decay = nan: Input should be"),
         ("name=Not A Name", r"name = 'Not A Name': String should match"),
     ],
 )

@@ -136,7 +136,7 @@ threads = 1
 steps_per_record = 3.0
 
 [rehearsal]
-holdout_share = 0.12
+holdout_share = 0.15
 
 [service]
 tick_wait_s = 1.0

@@ -1,14 +1,14 @@
 """Ridge regression of the linear part on everything that was learned, kept as sums: exact, and of constant size.
 
-    c = argmin Σ_s w_s (6 w_E ((E_s(c) − E_s) / N_s)² + w_F |F_s(c) − F_s|² / 3N_s + a Σ_i (E_i(c) − E_z)² / N_s)
+    c = argmin Σ_s w_s (6 w_E ((E_s(c) − E_s) / N_s)² + w_F |F_s(c) − F_s|² / n_s + a Σ_i (E_i(c) − E_z)² / N_s)
                + ridge |c|²
 
 over all structures s that were ever added and not taken out again (Hoerl & Kennard 1970, doi
-10.1080/00401706.1970.10488634). E_z is what atoms of an element are expected to have. The weights w are those of
-`learning.loss` but for `ENERGY_FACTOR`; here every structure counts once, however many atoms it has. Energies and
-forces are linear in c, so that the normal equations need XᵀX and Xᵀy alone, to which every structure adds once. 4
-elements of 800 features need 51 MB, 8 need 184 MB, and about four times that while all are fitted. Axes: F features, K
-coefficients of all elements.
+10.1080/00401706.1970.10488634). n_s is the number of its labelled force components; E_z is what atoms of an element are
+expected to have. The weights w are those of `learning.loss` but for `ENERGY_FACTOR`; here forces are averaged in each
+structure first. Energies and forces are linear in c, so that the normal equations need XᵀX and Xᵀy alone, to which
+every structure adds once. 4 elements of 800 features need 51 MB, 8 need 184 MB, and about four times that while all are
+fitted. Axes: F features, K coefficients of all elements.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -190,7 +190,8 @@ class Trainer:
         squares = {z: torch.zeros_like(self._atoms[z].mean) for z in linear.features}
         for batch in remembered():
             for z, some in batch.atoms_of.items():
-                slopes = linear.features[z].energies(batch.values[some])[1]
+                features = linear.features[z]
+                slopes = features.energies(*features.evaluate(batch.values[some]))[1]
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
         usual = _root_mean_square(found.values()) if found else None

@@ -106,17 +106,18 @@ class Features:
         return features, 1 - features.square()
 
     def energies(
-        self, values: Float[Tensor, "n D"]
-    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"], Float[Tensor, "n M"], Float[Tensor, "n M D"]]:
-        """Atomic energies in eV and their derivatives by the symmetry functions; both of what each member adds."""
-        features, slopes = self.evaluate(values)
-        n_deviating = len(self.deviations)
-        return (
-            features @ self.coefficients,
-            (slopes * self.coefficients) @ self.directions.T,
-            features[:, :n_deviating] @ self.deviations,
-            (slopes[:, None, :n_deviating] * self.deviations.T) @ self.directions[:, :n_deviating].T,
-        )
+        self, features: Float[Tensor, "n F"], slopes: Float[Tensor, "n F"]
+    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+        """Atomic energies in eV of what `evaluate` gave, and their derivatives by the symmetry functions."""
+        return features @ self.coefficients, (slopes * self.coefficients) @ self.directions.T
+
+    def deviating(
+        self, features: Float[Tensor, "n F"], slopes: Float[Tensor, "n F"]
+    ) -> tuple[Float[Tensor, "n M"], Float[Tensor, "n M D"]]:
+        """By how much each member's atomic energies differ from `energies`, in eV, and the derivatives of this."""
+        some = slice(len(self.deviations))
+        by_function = (slopes[:, None, some] * self.deviations.T) @ self.directions[:, some].T
+        return features[:, some] @ self.deviations, by_function
 
     def excess(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """How far atoms are beyond the range, and the derivatives of this by the symmetry functions.
@@ -218,8 +219,11 @@ class LinearPart:
         """
         by_element = []
         for z, some in batch.atoms_of.items():
-            values = batch.values.index_select(0, some)
-            by_element.append((*self.features[z].energies(values), *self.features[z].excess(values)))
+            values, features = batch.values.index_select(0, some), self.features[z]
+            evaluated = features.evaluate(values)
+            by_element.append(
+                (*features.energies(*evaluated), *features.deviating(*evaluated), *features.excess(values))
+            )
         of_atoms, by_function, of_members, by_member, excess, change = (
             torch.cat(parts) for parts in zip(*by_element, strict=True)
         )

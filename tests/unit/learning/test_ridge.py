@@ -128,7 +128,10 @@ def test_energies_of_one_composition_are_shared_out_as_elements_came() -> None:
         learner.process_tick(structures[first : first + 8])
         batch, features = learner._collated(learner.remembered), learner.ensemble.linear.features
         above = (batch.energy - learner.ensemble.baseline.energy(batch.composition)) / batch.n_atoms
-        mean = {z: float(features[z].energies(batch.values[atoms])[0].mean()) for z, atoms in batch.atoms_of.items()}
+        mean = {
+            z: float(features[z].energies(*features[z].evaluate(batch.values[atoms]))[0].mean())
+            for z, atoms in batch.atoms_of.items()
+        }
         energies.append([mean[z] - float(above.mean()) for z in (1, 8)])
     np.testing.assert_allclose(energies, 0.0, atol=0.1)
 

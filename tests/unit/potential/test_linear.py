@@ -32,7 +32,7 @@ def test_members_differ_by_their_networks_and_by_the_share_of_their_linear_parts
     expected = model.predict(batch).energy
     expected = expected - expected.mean(dim=0) + blended.mean(dim=0)
     for z, some in batch.atoms_of.items():
-        of_atoms = linear.features[z].energies(batch.values[some])[2].T
+        of_atoms = linear.features[z].deviating(*linear.features[z].evaluate(batch.values[some]))[0].T
         expected.index_add_(1, batch.structure_index[some], of_atoms, alpha=linear.share)
     torch.testing.assert_close(blended, expected)
 
@@ -42,11 +42,12 @@ def test_deviations_are_those_of_coefficients_of_the_first_features() -> None:
     drawn = Features.drawn(values, N_DEVIATING + 50, torch.Generator().manual_seed(1), members=2)
     assert drawn.deviations.shape == (N_DEVIATING, 2)
     deviations = torch.randn(N_DEVIATING, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    _, _, energies, slopes = drawn.with_deviations(deviations).energies(values)
+    evaluated = drawn.evaluate(values)
+    energies, slopes = drawn.with_deviations(deviations).deviating(*evaluated)
     for member in range(2):
         coefficients = torch.zeros(N_DEVIATING + 50, dtype=torch.float64)
         coefficients[:N_DEVIATING] = deviations[:, member]
-        expected, by_function, *_ = drawn.with_coefficients(coefficients).energies(values)
+        expected, by_function = drawn.with_coefficients(coefficients).energies(*evaluated)
         torch.testing.assert_close(energies[:, member], expected)
         torch.testing.assert_close(slopes[:, member], by_function)
 

@@ -36,6 +36,8 @@ STEADY = 500
 MIN_HELD_GROUPS = 9
 """Groups of the hold-out that determine a factor, even if all labels of a group are one: nine and one unseen are ten.
 With fewer, a snapshot takes the averaged one."""
+ROUNDING = 1e-9
+"""Of sums of shares of groups."""
 
 ANY_ELEMENT = 0
 """Stands for forces on atoms of whatever element where atomic numbers stand for the others; energies take -1."""
@@ -134,13 +136,14 @@ class Conformal:
 
 
 def held_out_intervals(held_out: Sequence[Residuals], groups: Sequence[str], otherwise: Intervals) -> Intervals:
-    """Intervals that hold nine labels of ten of a group like those of the hold-out.
+    """Intervals that hold nine labels of ten, on average over groups like those of the hold-out.
 
     Split conformal prediction (Vovk, Gammerman & Shafer 2005; Lei et al. 2018, doi 10.1080/01621459.2017.1307116) where
     every group counts alike, however many labels it has. Those of one group, such as a trajectory, may err together:
-    how the shares missed scatter over groups says of how many independent labels the hold-out consists (design effect:
-    Kish 1965, Survey Sampling). With one per group the level is that of hierarchical conformal prediction (Lee, Barber
-    & Willett 2023, arXiv:2306.06342), which holds however they err; with all independent it is the usual one.
+    how the shares missed scatter over groups says of how many independent labels the hold-out consists, K² / Σ_g 1/n_g
+    for K groups of n_g labels at most (design effect and effective size: Kish 1965, Survey Sampling). With one per
+    group the level is that of hierarchical conformal prediction (Lee, Barber & Willett 2023, arXiv:2306.06342), which
+    holds however they err. In between it is an estimate, and promises nothing for a finite number of groups.
 
     Args:
         held_out: Residuals of the hold-out now.
@@ -185,17 +188,19 @@ def _held_out_level(
     errors, std, group = np.abs(errors[known]), std[known], group[known]
     _, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
     n_groups = len(sizes)
-    floor = sqrt(float(np.square(errors).mean())) if n_groups >= MIN_HELD_GROUPS else 0.0
-    if floor == 0.0:
+    if n_groups < MIN_HELD_GROUPS or not errors.any():
         return otherwise
+    shares = 1.0 / sizes
+    floor = sqrt(float(np.average(np.square(errors), weights=shares[group])))
     scores = errors / np.maximum(floor, SCALE * std)
     order = np.argsort(scores, kind="stable")
-    groups_held = np.cumsum(1.0 / sizes[group[order]])
+    groups_held = np.cumsum(shares[group[order]])
 
     def holding(share: float) -> float:
-        return float(scores[order[min(int(np.searchsorted(groups_held, share * n_groups)), len(order) - 1)]])
+        rank = int(np.searchsorted(groups_held, share * n_groups - ROUNDING))
+        return float(scores[order[min(rank, len(order) - 1)]])
 
-    missed = np.bincount(group, weights=scores > holding(1.0 - MISSED)) / sizes
-    variance = float(missed.var(ddof=1)) / n_groups
-    n_independent = min(max(MISSED * (1.0 - MISSED) / variance, n_groups), len(scores)) if variance else len(scores)
+    missed = np.bincount(group, weights=scores > holding(1.0 - MISSED)) * shares
+    variance, most = float(missed.var(ddof=1)) / n_groups, n_groups**2 / float(shares.sum())
+    n_independent = min(max(MISSED * (1.0 - MISSED) / variance, n_groups), most) if variance else most
     return Level(floor, holding((1.0 - MISSED) * (1.0 + 1.0 / n_independent)))

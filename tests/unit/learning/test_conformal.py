@@ -131,10 +131,10 @@ def test_a_hold_out_makes_intervals_for_structures_of_its_distribution():
 
 
 def mean_coverage(n_groups: int, make) -> tuple[float, float]:
-    """Coverage of energies and of forces in unseen groups of seven, on average over hold-outs."""
+    """Coverage of energies and of forces in unseen groups, on average over hold-outs; ± 0.005."""
     random = np.random.default_rng(7)
     energy, forces = [], []
-    for _ in range(200):
+    for _ in range(400):
         intervals = held_out_intervals(*(make(random, n_groups, 7)), Intervals())
         (test,), _ = make(random, 20, 7)
         found = calibration(error_rows(test, test.widths(intervals)))
@@ -145,7 +145,9 @@ def mean_coverage(n_groups: int, make) -> tuple[float, float]:
 
 @pytest.mark.parametrize("n_groups", [MIN_HELD_GROUPS, 12, 40])
 def test_nine_of_ten_are_held_in_unseen_groups_too(n_groups):
-    assert mean_coverage(n_groups, of_groups) == pytest.approx((0.91, 0.91), abs=0.025)
+    covered = mean_coverage(n_groups, of_groups)
+    assert min(covered) > 0.89
+    assert max(covered) < 0.93
 
 
 @pytest.mark.parametrize("n_groups", [MIN_HELD_GROUPS, 12, 40])
@@ -154,6 +156,17 @@ def test_groups_whose_structures_have_nothing_in_common_make_intervals_no_wider(
         return [residuals(random, n_groups * size)], [str(number) for number in np.arange(n_groups).repeat(size)]
 
     assert mean_coverage(n_groups, alike) == pytest.approx((0.9, 0.9), abs=0.02)
+
+
+def test_groups_of_all_sizes_count_by_what_they_tell():
+    def uneven(random, n_groups, size):
+        sizes = np.where(random.random(n_groups) < 0.3, 20 * size, 1)
+        numbers = np.arange(n_groups).repeat(sizes)
+        return [residuals(random, len(numbers))], [str(number) for number in numbers]
+
+    covered = mean_coverage(10, uneven)
+    assert min(covered) > 0.89
+    assert max(covered) < 0.95
 
 
 def test_a_group_counts_once_however_it_is_cut_into_parts():
@@ -183,7 +196,7 @@ def test_few_groups_leave_the_factor_of_the_stream():
     (held,), groups = of_groups(random, MIN_HELD_GROUPS, 30)
     assert held_out_intervals([held], groups, conformal.steady).energy.factor > 0
     assert held_out_intervals([held], groups, conformal.steady) != conformal.steady
-    few = [min(group, f"trajectory {MIN_HELD_GROUPS - 2}") for group in groups]
+    few = [groups[0] if group == groups[-1] else group for group in groups]
     assert held_out_intervals([held], few, conformal.steady) == conformal.steady
     unlabelled = Residuals(
         np.where(np.array(groups) == groups[0], np.nan, held.energy),

@@ -8,6 +8,7 @@ import torch
 
 from lmlp_stream.config import Config, parse_config
 from lmlp_stream.errors import ConfigError
+from lmlp_stream.learning.conformal import held_out_intervals
 from lmlp_stream.learning.learner import Learner
 from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
 
@@ -257,6 +258,20 @@ def test_assessing_changes_nothing():
     other = learn(Learner(config_of()), stream()[:4])
     other.assess()
     assert_equal_states(learner, other)
+
+
+def test_intervals_go_by_the_groups_that_are_held_out():
+    learner = Learner(config_of(rehearsal={"holdout_share": 0.5, "holdout_capacity": 100}))
+    found = [labelled(index) for index in range(80)] + [labelled(index, METHANE, group="") for index in range(40)]
+    for first in range(0, len(found), 8):
+        learner.process_tick(found[first : first + 8])
+    held_out = list(learner._memory.hold_out)
+    examined, steady = list(learner._residuals(held_out)), learner._conformal.steady
+    by_group, one_by_one = (
+        held_out_intervals(examined, groups, steady)
+        for groups in ([item.group or item.id for item in held_out], [item.id for item in held_out])
+    )
+    assert learner.assess().intervals == by_group != one_by_one
 
 
 def test_the_named_report_is_plain_values():

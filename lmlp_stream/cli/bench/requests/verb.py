@@ -17,7 +17,7 @@ def requests(
     test: Annotated[Path, typer.Option(metavar="FILE", help="Structures to test on.")],
     labels: Annotated[int, typer.Option(min=1, help="Labels drawn at random, and most labels of a rule.")] = 1000,
     start: Annotated[int, typer.Option(min=1, help="Labels drawn at random before the first request.")] = 32,
-    candidates: Annotated[int, typer.Option(min=1, help="Structures that a round visits.")] = 320,
+    candidates: Annotated[int, typer.Option(min=1, help="Structures that a round visits.")] = 64,
     asked: Annotated[int, typer.Option(min=1, help="Labels that a round asks for: where it is most unsure.")] = 16,
     every: Annotated[int, typer.Option(min=1, help="Labels between two examinations.")] = 100,
     rules: Annotated[

@@ -59,8 +59,13 @@ class Progress:
 
     @property
     def n_requests_learned(self) -> int:
-        """Answers that were learned; some of them are held out instead."""
+        """Answers that were learned."""
         return sum(not arrival.held_out for arrival in self.history.answers)
+
+    @property
+    def n_requests_held_out(self) -> int:
+        """Answers that the learner tests itself on instead."""
+        return len(self.history.answers) - self.n_requests_learned
 
     @property
     def n_processed(self) -> int:

@@ -25,6 +25,7 @@ def summarize(progress: Progress, settings: DemoSettings, *, seconds: float, int
         "requests": progress.n_requests,
         "requests_labelled": progress.n_labelled,
         "requests_learned": progress.n_requests_learned,
+        "requests_held_out": progress.n_requests_held_out,
         "refused": progress.n_refused,
         "prequential_force_rmse_ev_per_angstrom": [round(error, 5) for error in progress.force_errors],
         "prequential_energy_rmse_ev_per_atom": [

@@ -172,7 +172,8 @@ def print_summary(console: Console, summary: dict[str, object], settings: DemoSe
         ("snapshots announced", summary["snapshots_announced"]),
         ("snapshots used by the simulation", summary["snapshots_used_by_simulation"]),
         ("labels the simulation asked for", summary["requests"]),
-        ("of these computed, and learned", f"{summary['requests_labelled']}, {summary['requests_learned']}"),
+        ("of these computed", summary["requests_labelled"]),
+        ("of these learned, and held out", f"{summary['requests_learned']}, {summary['requests_held_out']}"),
         ("seconds", summary["seconds"]),
     ):
         table.add_row(name, str(value))

@@ -127,6 +127,7 @@ def test_the_summary_holds_the_figures_by_their_names(settings: DemoSettings, pr
     assert summary["snapshots_used_by_simulation"] == 2
     assert summary["requests_labelled"] == 4
     assert summary["requests_learned"] == 3
+    assert summary["requests_held_out"] == 1
     assert summary["elements"] == 3
     errors = summary["prequential_force_rmse_ev_per_angstrom"]
     assert errors == sorted(errors, reverse=True)

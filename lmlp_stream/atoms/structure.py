@@ -66,6 +66,11 @@ class LabelledStructure(Structure):
     record: tuple[int, int] = (-1, -1)
     vouched: bool = False
 
+    @property
+    def group_or_id(self) -> str:
+        """Its group; a structure without one is a group of its own."""
+        return self.group or self.id
+
 
 def unlabelled(structure: Structure) -> LabelledStructure:
     """The structure with NaN in the place of its labels: something to predict."""

@@ -152,30 +152,18 @@ def held_out_intervals(held_out: Sequence[Residuals], groups: Sequence[str], oth
     """
     if not held_out:
         return otherwise
+    found = Residuals.joined(held_out)
     group = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)[1]
-    sizes = [len(found.energy) for found in held_out]
-    starts = np.cumsum([0, *sizes[:-1]])
-    of_atom = np.concatenate(
-        [group[start + found.structure_index] for start, found in zip(starts, held_out, strict=True)]
-    )
-    errors = np.concatenate([found.forces for found in held_out])
-    std = np.concatenate([found.forces_std for found in held_out])
-    numbers = np.concatenate([found.atomic_numbers for found in held_out])
-    of_component = np.broadcast_to(of_atom[:, None], errors.shape)
+    of_component = np.repeat(group[found.structure_index, None], 3, axis=1)
     by_element = dict(otherwise.by_element)
-    for z in np.unique(numbers):
-        some = numbers == z
+    for z in np.unique(found.atomic_numbers):
+        some = found.atomic_numbers == z
         by_element[int(z)] = _held_out_level(
-            errors[some], std[some], of_component[some], by_element.get(int(z), otherwise.forces)
+            found.forces[some], found.forces_std[some], of_component[some], by_element.get(int(z), otherwise.forces)
         )
     return Intervals(
-        _held_out_level(
-            np.concatenate([found.energy for found in held_out]),
-            np.concatenate([found.energy_std for found in held_out]),
-            group,
-            otherwise.energy,
-        ),
-        _held_out_level(errors, std, of_component, otherwise.forces),
+        _held_out_level(found.energy, found.energy_std, group, otherwise.energy),
+        _held_out_level(found.forces, found.forces_std, of_component, otherwise.forces),
         by_element,
     )
 

@@ -170,7 +170,7 @@ class Learner:
         """Everything that is known about the potential now; changes nothing."""
         held_out = [structure for structure in self._memory.hold_out if self._covers(structure)]
         found, kept = list(self._residuals(held_out)), Window(len(held_out))
-        groups = [structure.group or structure.id for structure in held_out]
+        groups = [structure.group_or_id for structure in held_out]
         intervals = held_out_intervals(found, groups, self._conformal.steady)
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
         kept.append(rows, element_rows(found, np.ones(len(rows), dtype=np.bool_)), held_out)
@@ -205,7 +205,7 @@ class Learner:
         arriving = set(self._window.domains[-ARRIVING:])
         self._trend.examine(
             [
-                Held(item.id, item.group or item.id, item.domain not in arriving, report.held[item.id].force_rmse)
+                Held(item.id, item.group_or_id, item.domain not in arriving, report.held[item.id].force_rmse)
                 for item in self._memory.hold_out
                 if item.id in report.held and report.held[item.id].n_forces
             ]

@@ -23,11 +23,8 @@ def lot(salt: str, text: str) -> int:
 
 
 def is_held_out(structure: LabelledStructure, share: float, salt: str) -> bool:
-    """Whether the lot of the structure's group falls among the held-out `share` (0..1) of all groups.
-
-    A structure without a group is a group of its own.
-    """
-    return lot(f"{salt}/group", structure.group or structure.id) < share * N_LOTS
+    """Whether the lot of the structure's group falls among the held-out `share` (0..1) of all groups."""
+    return lot(f"{salt}/group", structure.group_or_id) < share * N_LOTS
 
 
 class Reservoir:

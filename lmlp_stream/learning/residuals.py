@@ -1,6 +1,7 @@
 """What an examination of labelled structures leaves: errors of the ensemble mean beside the members' disagreement."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -35,6 +36,13 @@ class Residuals:
     def widths(self, intervals: Intervals) -> Widths:
         """Half widths of intervals around what was predicted."""
         return intervals.widths(self.energy_std, self.forces_std, self.atomic_numbers)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All parts as one, their structures one after the other; there must be a part."""
+        starts = np.cumsum([0, *(len(part.energy) for part in parts[:-1])])
+        placed = [replace(p, structure_index=start + p.structure_index) for start, p in zip(starts, parts, strict=True)]
+        return cls(*(np.concatenate([getattr(part, field.name) for part in placed]) for field in fields(cls)))
 
     @classmethod
     def of(cls, prediction: Prediction, batch: Batch) -> Self:

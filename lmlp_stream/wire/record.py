@@ -39,7 +39,7 @@ def encode(structure: LabelledStructure) -> bytes:
     """The record of a structure; a label that is NaN throughout is left out, an empty group becomes the id."""
     values = {
         "id": structure.id,
-        "group": structure.group or structure.id,
+        "group": structure.group_or_id,
         "domain": structure.domain,
         "level_of_theory": structure.level_of_theory,
         "source": structure.source,

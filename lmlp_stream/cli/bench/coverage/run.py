@@ -37,7 +37,7 @@ def shuffled(domains: Sequence[Domain]) -> Domain:
     learned = (structure for domain in domains for structure in domain.learned)
     return Domain(
         "all domains",
-        tuple(sorted(learned, key=lambda item: lot(SALT, f"{item.domain}/{item.group or item.id}"))),
+        tuple(sorted(learned, key=lambda item: lot(SALT, f"{item.domain}/{item.group_or_id}"))),
         tuple(structure for domain in domains for structure in domain.tested),
     )
 

@@ -194,7 +194,7 @@ class Trainer:
                 slopes = features.energies(*features.evaluate(batch.values[some]))[1]
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
-        usual = _root_mean_square(found.values()) if found else None
+        usual = _usual(found.values()) if found else None
         for z, atoms in self._atoms.items():
             mean = atoms.mean.to(linear.features[z].offsets)[None]
             linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
@@ -261,7 +261,7 @@ class Trainer:
             linear.features = {known: features.first(n_features) for known, features in linear.features.items()}
         relevance = None
         if self._ridge.is_redrawn:
-            relevance = _root_mean_square([features.relevance for features in linear.features.values()])
+            relevance = _usual([features.relevance for features in linear.features.values()])
         drawn = self._features(z, values, n_features, relevance)
         linear.features = dict(sorted({**linear.features, z: drawn}.items()))
         self._ridge.expected[z] = energy
@@ -366,8 +366,13 @@ class Trainer:
         )
 
 
-def _root_mean_square(some: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(some)).square().mean(dim=0).sqrt()
+def _usual(relevances: Iterable[Tensor]) -> Tensor:
+    """What is expected of an element that tells no relevance of its own: the geometric mean of the others.
+
+    A root mean square has the peaks of every other element, too many and too long directions for one of which little
+    was seen. SN2 reaction by reaction, the linear part alone, three seeds: 88, 90, 92 meV/Å instead of 91, 90, 97.
+    """
+    return torch.stack(list(relevances)).log().mean(dim=0).exp()
 
 
 def _has_linear_part(config: Config) -> bool:

@@ -324,15 +324,15 @@ class Learner:
 
     def _absorb(self, fresh: Sequence[LabelledStructure], *, at_once: bool) -> None:
         for some in portions(fresh):
-            self._trainer.absorb(self._collated(some))
+            self._trainer.linear_fit.absorb(self._collated(some))
         elements = {int(z) for structure in fresh for z in structure.atomic_numbers}
-        self._trainer.fit(elements, at_once=at_once)
+        self._trainer.linear_fit.fit(elements, at_once=at_once)
 
     def _redraw(self) -> None:
         """Let the linear part choose its features while everything that it learned is remembered still."""
         config, kept = self._config, self.n_remembered
-        if self._trainer.is_ripe(kept, config.rehearsal.capacity, config.learning.records_per_tick):
-            self._trainer.redraw(lambda: map(self._collated, portions(self.remembered)))
+        if self._trainer.linear_fit.is_ripe(kept, config.rehearsal.capacity, config.learning.records_per_tick):
+            self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(self.remembered)))
 
     def _weigh(self, n_learned: int) -> None:
         """Weigh networks and linear part by as many held-out structures as were learned, each in its turn."""
@@ -342,11 +342,11 @@ class Learner:
         first = (self.labels_learned - n_learned) % len(kept)
         some = [*kept[first:], *kept[:first]][:n_learned]
         examined = (([item.id for item in portion], self._collated(portion)) for portion in portions(some))
-        self._trainer.weigh(examined, {structure.id for structure in kept})
+        self._trainer.linear_fit.weigh(examined, {structure.id for structure in kept})
 
     def _release(self, structure: LabelledStructure) -> None:
         if not self._memory.is_held_out(structure):
-            self._trainer.release(self._collated([structure]))
+            self._trainer.linear_fit.release(self._collated([structure]))
 
     def _meet(self, fresh: Sequence[LabelledStructure]) -> tuple[int, ...]:
         """Standardise known elements with the atoms that came, and add the elements that are new."""
@@ -405,7 +405,7 @@ class Learner:
                     self._release(structure)
                     self._memory.condemn(structure)
                     diverging.append(Condemned(structure, DIVERGING))
-                self._trainer.fit((), at_once=True)
+                self._trainer.linear_fit.fit((), at_once=True)
                 fresh = [structure for structure in fresh if structure not in found]
                 places = [self._memory.reservoir.index(structure.id) for structure in fresh]
                 continue

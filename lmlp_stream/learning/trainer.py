@@ -1,6 +1,6 @@
 """The potential in training: ensemble, loss and optimizer; one step at a time."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf, isinf
 
@@ -13,16 +13,12 @@ from lmlp_stream.atoms.elements import ATOMIC_NUMBERS, SYMBOLS
 from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
 from lmlp_stream.config import Config
 from lmlp_stream.errors import ConfigError, DivergedError
-from lmlp_stream.learning.columns import in_room
 from lmlp_stream.learning.core_optimizer import CoRe
+from lmlp_stream.learning.linear_fit import LinearFit, element_generator
 from lmlp_stream.learning.loss import loss
-from lmlp_stream.learning.reservoir import lot
-from lmlp_stream.learning.ridge import Ridge, fitting
-from lmlp_stream.learning.share import FittedShare
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
-from lmlp_stream.potential.linear import Features, LinearPart, relevance_of
 from lmlp_stream.potential.network import standardised_to
 
 AVERAGED_SHARE = 0.1
@@ -67,6 +63,7 @@ class Trainer:
         ensemble: The potential for everybody else: weights averaged over the newest steps of each element (Polyak &
             Juditsky 1992, doi 10.1137/0330046; exponential as in Kingma & Ba 2015, section 7.2, arXiv:1412.6980),
             blended with the linear part.
+        linear_fit: The linear part in training.
     """
 
     def __init__(self, config: Config) -> None:
@@ -87,13 +84,10 @@ class Trainer:
             )
             for _ in range(2)
         )
-        self._ridge = Ridge(config.learning)
-        self._share = FittedShare(config.potential.linear_share)
-        if _has_linear_part(config):
-            self.ensemble.linear = LinearPart()
         self._optimizer = CoRe(config.core, independent_axes=1)
         self._usual = inf
         self._atoms: dict[int, Atoms] = {}
+        self.linear_fit = LinearFit(config, self.ensemble, self._atoms)
 
     def add_elements(self, batch: Batch) -> tuple[int, ...]:
         """The elements of a batch that were unknown; each has networks and features now.
@@ -105,104 +99,14 @@ class Trainer:
         energy = _above_baseline(self.ensemble.baseline, batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
         for z in added:
-            self._training.add_element(z, batch.values[batch.atoms_of[z]], self._random("element", z), energy)
+            values, generator = batch.values[batch.atoms_of[z]], element_generator(self._config.seed, "element", z)
+            self._training.add_element(z, values, generator, energy)
             copies = {name: parameter.detach().clone() for name, parameter in self._training.parameters[z].items()}
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
-            self._atoms[z] = Atoms.of(batch.values[batch.atoms_of[z]])
-            self._draw_features(z, batch.values[batch.atoms_of[z]], energy)
+            self._atoms[z] = Atoms.of(values)
+            self.linear_fit.add_element(z, values, energy)
         return added
-
-    def absorb(self, batch: Batch) -> None:
-        """Let the linear part learn a batch; `fit` makes it count."""
-        self._add_to_ridge(batch, sign=1)
-        if self.ensemble.linear is not None:
-            features = self.ensemble.linear.features
-            for z, some in batch.atoms_of.items():
-                features[z] = features[z].covering(batch.values[some])
-
-    def release(self, batch: Batch) -> None:
-        """Take back what the linear part absorbed of a batch; `fit` makes it count."""
-        self._add_to_ridge(batch, sign=-1)
-
-    def fit(self, elements: Iterable[int], *, at_once: bool = False) -> None:
-        """Fit the linear part to all that it absorbed.
-
-        Fitting everything is costly where there are many elements: it waits until enough has come. In between the
-        coefficients of some elements are fitted, the others staying what they are.
-
-        Args:
-            elements: Atomic numbers of what came.
-            at_once: Whether everything is fitted whatever has come.
-        """
-        linear = self.ensemble.linear
-        if linear is None:
-            return
-        coefficients = {z: features.coefficients for z, features in linear.features.items()}
-        everything = at_once or self._ridge.due()
-        chosen = set(linear.features) if everything else set(elements)
-        if not everything and 2 * len(chosen) > len(linear.features):
-            return
-        for z, found in self._ridge.solve(chosen, coefficients).items():
-            linear.features[z] = linear.features[z].with_coefficients(found)
-        if everything:
-            draws = {z: self._draws(z, features) for z, features in linear.features.items()}
-            for z, sampled in self._ridge.deviations(draws).items():
-                linear.features[z] = linear.features[z].with_deviations(sampled)
-        if linear.is_fitted:
-            linear.share = self._share.value
-
-    @torch.no_grad()
-    def weigh(self, some: Iterable[tuple[Sequence[str], Batch]], held_out: Collection[str]) -> None:
-        """Let the linear part count as much as is best for what is held out, as `FittedShare` says.
-
-        Args:
-            some: Ids and structures that are looked at now.
-            held_out: Ids of all that are held out.
-        """
-        linear = self.ensemble.linear
-        if linear is None or not linear.is_fitted:
-            return
-        networks = self.ensemble.folded(networks_alone=True)
-        alone = replace(networks, linear=LinearPart(1.0, linear.features))
-        for ids, batch in some:
-            errors = [(part.predict(batch).mean_forces - batch.forces).cpu().numpy() for part in (networks, alone)]
-            ends = batch.n_atoms.cumsum(dim=0)[:-1].cpu().numpy()
-            for id_, *of_parts in zip(ids, *(np.split(of_part, ends) for of_part in errors), strict=True):
-                self._share.add(id_, *of_parts)
-        self._share.keep(held_out)
-        linear.share = self._share.value
-
-    def is_ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
-        """Whether it is time to `redraw`, as `Ridge.ripe` says."""
-        return self.ensemble.linear is not None and self._ridge.ripe(n_remembered, capacity, n_coming)
-
-    @torch.no_grad()
-    def redraw(self, remembered: Callable[[], Iterable[Batch]]) -> None:
-        """Draw the features again by the relevance of each symmetry function, and let them learn what is remembered.
-
-        Args:
-            remembered: Gives everything that was absorbed and not released.
-        """
-        linear = self.ensemble.linear
-        if linear is None:
-            return
-        squares = {z: torch.zeros_like(self._atoms[z].mean) for z in linear.features}
-        for batch in remembered():
-            for z, some in batch.atoms_of.items():
-                features = linear.features[z]
-                slopes = features.energies(*features.evaluate(batch.values[some]))[1]
-                squares[z] += slopes.double().square().sum(dim=0).cpu()
-        found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
-        usual = _usual(found.values()) if found else None
-        for z, atoms in self._atoms.items():
-            mean = atoms.mean.to(linear.features[z].offsets)[None]
-            linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
-        self._ridge = Ridge(self._config.learning, self._ridge.expected, is_redrawn=True)
-        self._share = FittedShare(self._config.potential.linear_share)
-        for batch in remembered():
-            self.absorb(batch)
-        self.fit((), at_once=True)
 
     @torch.no_grad()
     def follow(self, batch: Batch) -> None:
@@ -251,38 +155,6 @@ class Trainer:
         """Whether `step` would accept the micro-batch; nothing changes."""
         return self._sound(self._attempt(batch))
 
-    def _draw_features(self, z: int, values: Tensor, energy: float) -> None:
-        linear = self.ensemble.linear
-        if linear is None:
-            return
-        n_features = fitting(self._config.potential.linear_features, len(linear.features) + 1)
-        if linear.features and n_features < linear.n_features:
-            self._ridge.keep(n_features)
-            linear.features = {known: features.first(n_features) for known, features in linear.features.items()}
-        relevance = None
-        if self._ridge.is_redrawn:
-            relevance = _usual([features.relevance for features in linear.features.values()])
-        drawn = self._features(z, values, n_features, relevance)
-        linear.features = dict(sorted({**linear.features, z: drawn}.items()))
-        self._ridge.expected[z] = energy
-
-    def _features(self, z: int, values: Tensor, n_features: int, relevance: Tensor | None) -> Features:
-        members = self._config.potential.members
-        return Features.drawn(values, n_features, self._random("features", z), relevance, members=members)
-
-    def _draws(self, z: int, features: Features) -> Tensor:
-        """Standard normal numbers for each coefficient that members have of their own, less their mean over members."""
-        draws = torch.randn(features.deviations.shape, generator=self._random("deviations", z), dtype=torch.float64)
-        return draws - draws.mean(dim=1, keepdim=True)
-
-    def _random(self, what: str, z: int) -> torch.Generator:
-        return torch.Generator().manual_seed(lot(f"{self._config.seed}/{what}", str(z)) % 2**63)
-
-    def _add_to_ridge(self, batch: Batch, sign: int) -> None:
-        if self.ensemble.linear is not None:
-            above = batch.energy - self.ensemble.baseline.energy(batch.composition)
-            self._ridge.add(batch, above, self.ensemble.linear.features, sign)
-
     def _attempt(self, batch: Batch) -> _Attempt:
         learning = self._config.learning
         groups = {z: list(self._training.parameters[z].values()) for z in batch.atoms_of}
@@ -330,23 +202,19 @@ class Trainer:
         for z, atoms in self._atoms.items():
             tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
-        sums = {f"ridge.{name}": array for name, array in self._ridge.state_dict().items()}
-        share = {f"share.{name}": array for name, array in self._share.state_dict().items()}
-        return {"usual_loss": np.array([self._usual]), **arrays, **sums, **share}
+        return {"usual_loss": np.array([self._usual]), **arrays, **self.linear_fit.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this trainer must be new."""
         self._training = self._restored(_tensors(state, "training."))
         self.ensemble = self._restored(_tensors(state, "ensemble."))
         self.ensemble.baseline = self._training.baseline
-        if _has_linear_part(self._config) and self.ensemble.linear is None:
-            self.ensemble.linear = LinearPart()
         for z in self._training.elements:
             self._optimize(z)
             self._atoms[z] = Atoms.from_state(_tensors(state, f"atoms.{z}."))
         self._optimizer.load_state_dict(_tensors(state, "optimizer."))
-        self._ridge.load_state_dict(in_room(state, "ridge."), self.ensemble.device)
-        self._share.load_state_dict(in_room(state, "share."))
+        self.linear_fit = LinearFit(self._config, self.ensemble, self._atoms)
+        self.linear_fit.load_state_dict(state)
         self._usual = float(state["usual_loss"][0])
 
     def _restored(self, state: Mapping[str, Tensor]) -> Ensemble:
@@ -364,19 +232,6 @@ class Trainer:
             weight_decay=[self._config.core.weight_decay * is_weight for is_weight in weights],
             frozen=[self._config.core.frozen * is_weight for is_weight in weights],
         )
-
-
-def _usual(relevances: Iterable[Tensor]) -> Tensor:
-    """What is expected of an element that tells no relevance of its own: the geometric mean of the others.
-
-    A root mean square has the peaks of every other element, too many and too long directions for one of which little
-    was seen. SN2 reaction by reaction, the linear part alone, three seeds: 88, 90, 92 meV/Å instead of 91, 90, 97.
-    """
-    return torch.stack(list(relevances)).log().mean(dim=0).exp()
-
-
-def _has_linear_part(config: Config) -> bool:
-    return config.potential.linear_features > 0 and config.potential.linear_share > 0
 
 
 def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:

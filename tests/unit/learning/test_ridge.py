@@ -381,10 +381,10 @@ def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_b
 
 def assert_sums_are_those_of(structures: Sequence[LabelledStructure], learner: Learner) -> None:
     batch = learner._collated(structures)
-    ridge = Ridge(learner._config.learning, learner._trainer._ridge.expected)
+    ridge = Ridge(learner._config.learning, learner._trainer.linear_fit._ridge.expected)
     above = batch.energy - learner.ensemble.baseline.energy(batch.composition)
     ridge.add(batch, above, learner.ensemble.linear.features)
-    summed = learner._trainer._ridge.state_dict()
+    summed = learner._trainer.linear_fit._ridge.state_dict()
     for name, array in ridge.state_dict().items():
         if name != "counts":
             np.testing.assert_allclose(summed[name], array, rtol=1e-6, atol=1e-6, err_msg=name)

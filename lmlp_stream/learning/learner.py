@@ -137,8 +137,9 @@ class Learner:
         added = self._meet(fresh)
         unabsorbed = [structure for structure in fresh if self._memory.kept(structure.id) is None]
         self._memory.remember([*came, *back])
-        self._quarantine.learned(came, came_ids - errors.keys())
-        n_learned = sum(not self._memory.is_held_out(structure) for structure in came)
+        held_out = {structure.id for structure in came if self._memory.is_held_out(structure)}
+        self._quarantine.learned(came, unpredicted=came_ids - errors.keys(), held_out=held_out)
+        n_learned = len(came) - len(held_out)
         self.labels_learned += n_learned
         exploding = self._exploding(fresh)
         gone_ids = {one.structure.id for one in exploding}
@@ -302,12 +303,12 @@ class Learner:
         return judgement
 
     def _recall(self) -> int:
-        """Examine what was learned some time ago; forget what does not fit, and say how many structures that are."""
+        """Examine what came some time ago; forget what does not fit, and say how many structures that are."""
         due = self._quarantine.unaudited()
         kept = [self._memory.kept(id_) for id_ in due]
         structures = [structure for structure in kept if structure is not None]
         recalled = self._quarantine.audited(structures, self._evidence(structures))
-        self._quarantine.is_audited(due, {structure.id for structure in structures})
+        self._quarantine.is_audited(due, {item.id for item in structures if not self._memory.is_held_out(item)})
         for structure in recalled:
             self._release(structure)
             self._memory.forget(structure)

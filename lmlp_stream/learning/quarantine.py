@@ -5,8 +5,9 @@ tick: what fits by then is released and learned; what does not is condemned, at 
 else after enough of its kind was learned, unless so many of its kind strain the usual that they are a region, not
 errors. What was learned is audited, the next time whenever its age has doubled, for what is wrong in it shows the more
 the better its kind is known: what does not fit, where others of its kind do, is taken back, and judged against them
-once it is forgotten. A new kind is compared with itself from its first few labels on, and none of it is condemned for
-its errors before they are there.
+once it is forgotten. What is held out is judged when it comes, and audited only if it could not be judged then: nothing
+is learned of it, so the hardest would be taken for wrong. A new kind is compared with itself from its first few labels
+on, and none of it is condemned for its errors before they are there.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -129,14 +130,22 @@ class Quarantine:
             self._waiting[structure.id] = Waiting(structure, self._n_judged)
         return {structures[place].id for place in suspects}
 
-    def learned(self, structures: Iterable[LabelledStructure], unpredicted: Container[str]) -> None:
-        """Audit these later; `unpredicted` are those that could not be judged when they arrived."""
+    def learned(
+        self, structures: Iterable[LabelledStructure], *, unpredicted: Container[str], held_out: Container[str]
+    ) -> None:
+        """Audit these later.
+
+        Args:
+            structures: What came and does not wait.
+            unpredicted: Ids of those that could not be judged when they arrived.
+            held_out: Ids of those that are held out; they are audited once if they were not judged when they arrived.
+        """
         if not self._config.enabled:
             return
         young = len(self._arrivals) < MIN_NORMS
         for structure in structures:
-            if not structure.vouched:
-                unjudged = young or structure.id in unpredicted
+            unjudged = young or structure.id in unpredicted
+            if not structure.vouched and (unjudged or structure.id not in held_out):
                 self._learned[structure.id] = _Learned(kind_of(structure), self._n_judged, unjudged)
         while len(self._learned) > MAX_AUDITED:
             del self._learned[next(iter(self._learned))]

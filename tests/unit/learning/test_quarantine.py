@@ -187,7 +187,7 @@ def audit(study: Study, structures: list[LabelledStructure], rows: np.ndarray) -
 def learned(study: Study, rows: np.ndarray) -> list[LabelledStructure]:
     """Structures that arrived with this evidence, were learned, and are due for their first audit."""
     structures, _ = study.arrive(rows)
-    study.quarantine.learned(structures, set())
+    study.quarantine.learned(structures, unpredicted=set(), held_out=set())
     study.go_on(AUDIT[0])
     return structures
 
@@ -217,6 +217,14 @@ def test_what_is_kept_no_more_is_audited_no_more(study: Study):
     assert study.quarantine.unaudited() == [structures[0].id]
 
 
+def test_what_is_held_out_is_audited_only_where_it_could_not_be_judged_when_it_came(study: Study):
+    structures, _ = study.arrive(np.repeat(row(), 16))
+    ids = {structure.id for structure in structures}
+    study.quarantine.learned(structures, unpredicted={structures[0].id}, held_out=ids)
+    study.go_on(AUDIT[0])
+    assert study.quarantine.unaudited() == [structures[0].id]
+
+
 @pytest.mark.parametrize(("energy", "fate"), [(0.04, "condemned"), (0.01, "released")])
 def test_what_was_recalled_is_judged_by_learned_labels_though_arrivals_were_off_by_more(energy: float, fate: str):
     study = Study()
@@ -230,14 +238,14 @@ def test_what_was_recalled_is_judged_by_learned_labels_though_arrivals_were_off_
 def test_what_was_learned_before_anything_could_be_judged_is_recalled_in_any_case():
     study = Study()
     structures, _ = study.arrive(np.repeat(row(), TICK))
-    study.quarantine.learned(structures, set())
+    study.quarantine.learned(structures, unpredicted=set(), held_out=set())
     study.go_on(EARLY[1])
     assert study.quarantine.audited(structures, np.repeat(row(), TICK)) == structures
 
 
 def test_what_was_recalled_waits_until_it_is_forgotten_though_it_fits(study: Study):
     structures, _ = study.arrive(row())
-    study.quarantine.learned(structures, {structures[0].id})
+    study.quarantine.learned(structures, unpredicted={structures[0].id}, held_out=set())
     study.go_on(EARLY[1])
     study.quarantine.audited(structures, row())
     study.go_on(EARLY[0] - TICK)
@@ -298,6 +306,17 @@ def test_a_learner_condemns_a_flipped_gradient_and_learns_it_once_somebody_vouch
     redriven = learner.process_tick([again])
     assert (redriven.n_learned, redriven.n_waiting) == (1, learner.process_tick([again]).n_waiting)
     assert learner.process_tick([again]).n_duplicates == 1
+
+
+def test_a_learner_forgets_nothing_of_its_hold_out_but_what_it_could_not_judge():
+    learner = Learner(config_of(rehearsal={"holdout_share": 0.5}, learning={"steps_per_record": 2.0}))
+    structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(240)]
+    n_recalled = 0
+    for first in range(0, len(structures), 10):
+        n_recalled += learner.process_tick(structures[first : first + 10]).n_recalled
+    audited = learner._quarantine._learned
+    assert n_recalled > 0
+    assert not any(learner._memory.is_held_out(item) for item in structures if item.id in audited)
 
 
 def test_stopping_changes_no_bit_of_what_a_quarantine_does():

@@ -1,6 +1,9 @@
 """Functions compiled to machine code when they are first called, and kept on disk for the next process."""
 
 from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from numba import njit
@@ -13,13 +16,24 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     """The function in machine code.
 
     Its code is kept beside the package, or in the user's cache folder where the package cannot be written; where
-    neither can, each process compiles anew. Sums may be reassociated and multiplications contracted with additions, but
-    what is not finite stays so. Equal input gives equal bits on one machine.
+    neither can, each process compiles anew. It is kept under the function's qualified name, which gets a digest of all
+    kernels: machine code holds that of the functions it calls, whose files numba does not look at.
+
+    Sums may be reassociated and multiplications contracted with additions, but what is not finite stays so. Equal input
+    gives equal bits on one machine.
     """
+    function.__qualname__ += f"_{_digest()}"
     try:
         return _in_machine_code(function, cache=True)
     except RuntimeError:  # there is no folder where code can be kept
         return _in_machine_code(function, cache=False)
+
+
+@cache
+def _digest() -> str:
+    """Of this file and all kernels of the package: code that functions may have been compiled from."""
+    kernels = sorted(Path(__file__).parents[1].rglob("*_kernel.py"))
+    return sha256(b"".join(path.read_bytes() for path in (Path(__file__), *kernels))).hexdigest()[:16]
 
 
 def _in_machine_code(function: Callable[P, T], *, cache: bool) -> Callable[P, T]:

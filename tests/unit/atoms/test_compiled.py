@@ -1,12 +1,16 @@
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
+import lmlp_stream
 from lmlp_stream.atoms import compiled
 
+PACKAGE = Path(lmlp_stream.__file__).parent
 PROGRAM = """
 import sys
 import numpy as np
@@ -30,6 +34,44 @@ def compilations(dtype: str) -> int:
 def test_a_new_process_finds_the_code_that_an_earlier_one_compiled():
     compilations("float32")
     assert compilations("float32") == 0
+
+
+CALLER = """
+from lmlp_stream.atoms.callee_kernel import value
+from lmlp_stream.atoms.compiled import compiled
+
+@compiled
+def twice(x: float) -> float:
+    return 2 * value(x)
+"""
+
+
+def test_a_change_of_a_function_that_another_kernel_calls_is_seen_by_the_next_process(tmp_path: Path):
+    atoms = tmp_path / "lmlp_stream" / "atoms"
+    atoms.mkdir(parents=True)
+    for name in ("__init__.py", "atoms/__init__.py", "atoms/compiled.py"):
+        shutil.copy(PACKAGE / name, tmp_path / "lmlp_stream" / name)
+    (atoms / "caller_kernel.py").write_text(CALLER)
+    program = "from lmlp_stream.atoms.caller_kernel import twice; print(twice(1.0))"
+    found = []
+    for factor in (3, 40):
+        (atoms / "callee_kernel.py").write_text(
+            "from lmlp_stream.atoms.compiled import compiled\n\n"
+            f"@compiled\ndef value(x: float) -> float:\n    return {factor} * x\n"
+        )
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+        found.append(float(done.stdout))
+    assert found == [6.0, 80.0]
+
+
+def test_what_is_compiled_is_in_files_called_kernels_that_take_nothing_from_other_modules_of_the_package():
+    kernels = {path for path in PACKAGE.rglob("*.py") if "@compiled" in path.read_text()}
+    assert kernels == set(PACKAGE.rglob("*_kernel.py"))
+    imported = {
+        line.split()[1] for path in kernels for line in path.read_text().splitlines() if line.startswith("from lmlp_")
+    }
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in kernels}
+    assert imported <= names | {"lmlp_stream.atoms.compiled"}
 
 
 def test_where_no_code_can_be_kept_it_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch):

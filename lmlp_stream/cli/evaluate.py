@@ -1,13 +1,15 @@
 """Errors of a snapshot on the labelled structures of a file."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lmlp_stream.atoms.batch import Example, collate
+from lmlp_stream.atoms.batch import Example, collate, composition_of
 from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
@@ -30,7 +32,8 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
 
     `coverage_90_*` are the shares of labels inside the snapshot's calibrated intervals, `raw_coverage_90_*` those
     inside the normal 90 % interval of the members; what no label tells is left out. `n_without_forces` counts the
-    structures of several atoms without forces on some or all of them.
+    structures of several atoms without forces on some or all of them, `n_energy_undetermined` those whose energy does
+    not follow from the compositions that were learned; it is left out, too.
 
     Raises:
         UsageError: The file cannot be read, holds no labels, or an element that was never learned.
@@ -38,13 +41,16 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     potential = ensemble.folded()
     structures = labelled_structures(path, partly=True)
-    rows, n_without_forces = [], 0
+    rows, n_undetermined, n_without_forces = [], 0, 0
     while some := list(islice(structures, PREDICTED_TOGETHER)):
         for structure in some:
             _check_elements(ensemble, structure, path)
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
         found = Residuals.of(potential.predict(batch), batch)
+        undetermined = np.array([_has_undetermined_energy(ensemble, structure) for structure in some])
+        found = replace(found, energy=np.where(undetermined, nan, found.energy))
         rows.append(error_rows(found, found.widths(intervals)))
+        n_undetermined += int(undetermined.sum())
         n_without_forces += sum(s.n_atoms > 1 and bool(np.isnan(s.forces).any()) for s in some)
         for _ in some:
             advance()
@@ -61,19 +67,25 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
     }
     return {
         "n_structures": errors.n_structures,
-        "n_without_energy": int(np.isnan(every["energy_error"]).sum()),
+        "n_without_energy": int(np.isnan(every["energy_error"]).sum()) - n_undetermined,
+        "n_energy_undetermined": n_undetermined,
         "n_without_forces": n_without_forces,
         **{name: value for name, value in figures.items() if not np.isnan(value)},
     }
 
 
 def explain_missing(errors: dict[str, Any]) -> None:
-    """Say how many structures lack which label, if any does."""
+    """Say how many structures lack which label, and how many have an energy that is undetermined, if any does."""
+    n_structures = counted(errors["n_structures"], "structure")
     lacking = {"the energy": errors["n_without_energy"], "forces on some or all atoms": errors["n_without_forces"]}
     said = [f"{count} without {label}" for label, count in lacking.items() if count]
     if said:
-        n_structures = counted(errors["n_structures"], "structure")
         explain(f"of {n_structures}, {' and '.join(said)}: the errors are those of the labels that are there")
+    if errors["n_energy_undetermined"]:
+        explain(
+            f"of {n_structures}, {errors['n_energy_undetermined']} of a composition whose energy does not follow from "
+            "those that were learned: energy errors are those of the others; publish labels of such compositions"
+        )
 
 
 def labelled_structures(path: Path, *, partly: bool = False) -> Iterator[LabelledStructure]:
@@ -93,6 +105,10 @@ def labelled_structures(path: Path, *, partly: bool = False) -> Iterator[Labelle
         if isinstance(labels, Missing):
             raise UsageError(f"{place} lacks {labels.clause}; name a file of structures with energies and forces")
         yield labelled(atoms, labels, naming, place=place, level_of_theory="", source="")
+
+
+def _has_undetermined_energy(ensemble: Ensemble, structure: LabelledStructure) -> bool:
+    return not isnan(structure.energy) and not ensemble.baseline.covers(composition_of(structure.atomic_numbers))
 
 
 def _check_elements(ensemble: Ensemble, structure: LabelledStructure, path: Path) -> None:

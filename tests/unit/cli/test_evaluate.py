@@ -20,7 +20,11 @@ ONE_LESS = np.vstack([FORCES[:2], [[np.nan] * 3]])
 
 
 def water(**labels: object) -> Atoms:
-    atoms = molecule("H2O")
+    return labelled("H2O", **labels)
+
+
+def labelled(name: str, **labels: object) -> Atoms:
+    atoms = molecule(name)
     atoms.calc = SinglePointCalculator(atoms, **labels)
     return atoms
 
@@ -70,3 +74,13 @@ def test_a_structure_without_any_label_is_refused_by_its_number(monkeypatch, cap
     code, _, err = evaluated(monkeypatch, capsys, snapshot, [water(energy=-14.0, forces=FORCES), molecule("H2O")])
     assert code == 2
     assert "structure 2 lacks energy" in err
+
+
+def test_an_energy_that_no_learned_composition_fixes_is_counted_and_left_out(monkeypatch, capsys, snapshot: Path):
+    structures = [water(energy=-14.0, forces=FORCES), labelled("H2", energy=-7.0, forces=FORCES[:2])]
+    _, out, err = evaluated(monkeypatch, capsys, snapshot, [*structures, labelled("H2", forces=FORCES[:2])], "--json")
+    figures = json.loads(out)
+    assert (figures["n_structures"], figures["n_without_energy"], figures["n_energy_undetermined"]) == (3, 1, 1)
+    assert "of 3 structures, 1 of a composition whose energy does not follow from those that were learned" in err
+    _, out, _ = evaluated(monkeypatch, capsys, snapshot, structures[:1], "--json")
+    assert figures["energy_mae_mev_per_atom"] == json.loads(out)["energy_mae_mev_per_atom"]

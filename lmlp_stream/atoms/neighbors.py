@@ -1,6 +1,7 @@
 """Which atoms see each other: the neighbor list, under any periodic boundary conditions."""
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import vesin
@@ -11,6 +12,9 @@ from lmlp_stream.errors import UsageError
 
 SMALLEST_VOLUME = 1e-3
 """Volume in Å³ (area in Å², length in Å) of a cell below which the search for neighbors would not end."""
+
+SMALLEST_DISTANCE = 1e-12
+"""Distance in Å below which two atoms lie on each other: rounding in a periodic cell leaves about as much."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +57,8 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
     """All directed pairs closer than the cutoff (Å), in an order that depends on nothing but the structure.
 
     Raises:
-        UsageError: The lattice vectors that repeat are zero or lie in one plane or on one line.
+        UsageError: The lattice vectors that repeat are zero or lie in one plane or on one line; or two atoms lie on
+            each other.
     """
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     center, neighbor, shifts = search.compute(
@@ -68,6 +73,7 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
     rank[reverse_order] = np.arange(len(order))
     i, j = center[order], neighbor[order]
     vectors = structure.positions[j] - structure.positions[i] + shifts[order] @ structure.cell
+    _check_apart(i, j, vectors)
     return NeighborList(
         center_index=i,
         neighbor_index=j,
@@ -75,6 +81,16 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
         reverse_index=rank[order],
         counts=np.bincount(i, minlength=structure.n_atoms),
     )
+
+
+def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], vectors: Float[np.ndarray, "P 3"]) -> None:
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if squares.min(initial=inf) < SMALLEST_DISTANCE**2:
+        pair = int(squares.argmin())
+        raise UsageError(
+            f"atoms {i[pair]} and {j[pair]} (counted from 0) lie within {SMALLEST_DISTANCE:g} Å of each other: "
+            "move one or leave it out"
+        )
 
 
 def _full_cell(structure: Structure) -> Float[np.ndarray, "3 3"]:

@@ -73,3 +73,11 @@ def test_a_lonely_atom_has_no_neighbors() -> None:
 def test_a_cell_that_cannot_repeat_is_refused(pbc: tuple[bool, bool, bool]) -> None:
     with pytest.raises(UsageError, match="spans no volume"):
         neighbor_list(structure(pbc, np.diag([3.0, 0.0, 0.0])), CUTOFF)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (False, False, False)])
+def test_atoms_that_lie_on_each_other_are_refused_by_their_numbers(pbc: tuple[bool, bool, bool]) -> None:
+    item = structure(pbc)
+    item.positions[3] = item.positions[1] + (CELL[0] - 2 * CELL[2]) * pbc[0]
+    with pytest.raises(UsageError, match=r"atoms 1 and 3 \(counted from 0\) lie within"):
+        neighbor_list(item, CUTOFF)

@@ -10,7 +10,7 @@ from lmlp_stream.cli.report.html import number, section, table
 MAX_STAGES = 120
 """Most stages of the course of verdicts; of a longer stream, one verdict speaks for several ticks."""
 MAX_PARTS = 40
-"""Most rows of a table of parts."""
+"""Most rows of a table of parts: those of the largest force errors."""
 
 
 def verdict(history: History) -> str:
@@ -58,16 +58,23 @@ def parts(line: SnapshotLine) -> str:
 
 def _parts(kind: str, title: str, line: SnapshotLine) -> str:
     newest, held_out = line.newest.get(kind, {}), line.held_out.get(kind, {})
-    names = list(dict.fromkeys([*newest, *held_out]))
+    names = sorted({*newest, *held_out})
+    shown = sorted(names, key=lambda name: _force_error(name, newest, held_out), reverse=True)[:MAX_PARTS]
     titles = [title]
     for where in ("newest", "held out"):
         titles += [f"{where}, structures", "force, eV/Å", *(["energy, meV/atom"] if kind != "elements" else [])]
     rows = [
         [escape(name) or "—", *_cells(newest.get(name, {}), kind), *_cells(held_out.get(name, {}), kind)]
-        for name in sorted(names)[:MAX_PARTS]
+        for name in sorted(shown)
     ]
-    left_out = f"<p>{len(names) - MAX_PARTS} more.</p>" if len(names) > MAX_PARTS else ""
+    n_left_out = len(names) - len(shown)
+    left_out = f"<p>{n_left_out} more, of no larger force error.</p>" if n_left_out else ""
     return table(titles, rows, text_columns=(0,)) + left_out
+
+
+def _force_error(name: str, *errors: Mapping[str, Mapping[str, float]]) -> float:
+    """The largest known force error of a part."""
+    return max(some.get(name, {}).get("force_rmse_ev_per_angstrom", 0.0) for some in errors)
 
 
 def _cells(errors: Mapping[str, float], kind: str) -> list[str]:

@@ -175,6 +175,15 @@ def test_of_many_parts_the_table_says_how_many_it_leaves_out(figures: ReportFigu
     assert page.count("<td>d") == MAX_PARTS
 
 
+def test_of_many_parts_those_of_the_largest_force_errors_are_shown_by_name(figures: ReportFigures):
+    domains = {f"d{index:02d}": {"force_rmse_ev_per_angstrom": 0.01 * index} for index in range(MAX_PARTS + 3)}
+    held_out = {"domains": {"d00": {"force_rmse_ev_per_angstrom": 9.0}}}
+    last = replace(figures.history.snapshots[-1], newest={"domains": domains}, held_out=held_out)
+    page = render(replace(figures, history=replace(figures.history, snapshots=(last,))))
+
+    assert re.findall(r"<td>(d\d\d)", page) == ["d00", *(f"d{index:02d}" for index in range(4, MAX_PARTS + 3))]
+
+
 def test_a_learner_that_could_not_predict_anything_yet_has_a_page(figures: ReportFigures):
     blind = arrival(0, energy_error=None, force_squared_error=None, n_force_components=0)
     history = History(ticks=(Tick(0, 100.0, 1, 1, 0, 0, 3),), arrivals=(blind,))

@@ -68,7 +68,7 @@ class Metrics:
         )
         self._coverage = self._gauges(
             "lmlp_coverage_90_ratio",
-            "Share of the newest labels inside the calibrated 90 % interval they had when they came",
+            "Share of the newest labels inside the calibrated 90 % interval of when they came or left quarantine",
             "quantity",
             ("energy", "forces"),
         )

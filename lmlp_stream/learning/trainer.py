@@ -18,6 +18,7 @@ from lmlp_stream.learning.linear_fit import LinearFit, element_generator
 from lmlp_stream.learning.loss import loss
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
+from lmlp_stream.potential.device import find_device
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.potential.network import standardised_to
 
@@ -250,13 +251,7 @@ def _above_baseline(baseline: Baseline, batch: Batch) -> float:
 
 
 def _device(name: str) -> torch.device:
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if n_gpus else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= n_gpus:
-        raise ConfigError(f"potential.device = {name!r}, but torch finds {n_gpus} GPUs here; use auto or cpu")
-    return device
+    return find_device(name, setting="potential.device", error=ConfigError)
 
 
 def _atomic_energies(config: Config) -> dict[int, float]:

@@ -15,6 +15,7 @@ from lmlp_stream.atoms.structure import Structure, unlabelled
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.config import SimulateConfig
 from lmlp_stream.errors import UsageError
+from lmlp_stream.potential.device import find_device
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
 from lmlp_stream.potential.uncertainty import Intervals, energy_uncertainty, forces_uncertainty
 from lmlp_stream.wire.announcement import SnapshotManifest
@@ -150,16 +151,7 @@ def device_of(name: str) -> torch.device:
     Raises:
         UsageError: There is no such device here.
     """
-    available = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if available else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"device = {name!r} is none of auto, cpu, cuda and cuda:N") from error
-    if device.type == "cuda" and not available:
-        raise UsageError(f"device = {name!r}, but torch finds no GPU here; use auto or cpu")
-    return device
+    return find_device(name, setting="device", error=UsageError)
 
 
 def _ratio(uncertainty: float, threshold: float) -> float:

@@ -8,6 +8,7 @@ from ase import Atoms
 
 from lmlp_stream.atoms.structure import from_ase
 from lmlp_stream.config import SimulateConfig
+from lmlp_stream.errors import UsageError
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.potential.uncertainty import Intervals, Level
 from lmlp_stream.simulate.evaluator import Evaluation, Evaluator, device_of
@@ -110,6 +111,21 @@ def test_what_cannot_be_computed_is_beyond_every_threshold(published) -> None:
 def test_auto_is_a_device_that_exists() -> None:
     torch.zeros(1, device=device_of("auto"))
     assert device_of("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "name", "said"),
+    [
+        (0, "cuda", "device = 'cuda', but torch finds 0 GPUs here"),
+        (2, "cuda:2", "device = 'cuda:2', but torch finds 2 GPUs here"),
+        (2, "gpu", "device = 'gpu' is none of auto, cpu, cuda and cuda:N"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, n_gpus: int, name: str, said: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    with pytest.raises(UsageError, match=said):
+        device_of(name)
 
 
 def calibrated(folder, energy: float, forces: float, hydrogen: float):

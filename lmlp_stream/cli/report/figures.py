@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from lmlp_stream.cli.report.history import History
 
@@ -32,7 +32,8 @@ class TestFigures:
         file: Where the structures came from.
         snapshot_id: The snapshot.
         domains: Domain of each structure.
-        energies: Reference energy per atom in eV, relative to the mean of its domain.
+        energies: Reference energy per atom in eV, relative to the mean of its domain; NaN where no learned composition
+            determines what is predicted.
         predicted_energies: Predicted likewise, relative to the same mean.
         forces: Reference force components in eV/Å.
         predicted_forces: Predicted ones.
@@ -55,26 +56,35 @@ class TestFigures:
     component_structure: Float[np.ndarray, "F"]
 
     @property
-    def energy_rmse(self) -> float:
-        """Root mean squared energy error per atom in eV."""
-        return rms(self.predicted_energies - self.energies)
+    def is_determined(self) -> Bool[np.ndarray, "S"]:
+        """Whether the energy of each structure is determined."""
+        known: np.ndarray = ~np.isnan(self.energies)
+        return known
+
+    @property
+    def energy_rmse(self) -> float | None:
+        """Root mean squared error per atom in eV of the energies that are determined; None where none is."""
+        return self._energy_rmse(self.is_determined)
 
     @property
     def force_rmse(self) -> float:
         """Root mean squared force component error in eV/Å."""
         return rms(self.predicted_forces - self.forces)
 
-    def errors_by_domain(self) -> dict[str, tuple[float, float]]:
-        """Energy RMSE per atom in eV and force RMSE in eV/Å of each domain."""
+    def errors_by_domain(self) -> dict[str, tuple[float | None, float]]:
+        """Energy RMSE per atom in eV, None where no energy is determined, and force RMSE in eV/Å of each domain."""
         domains = np.array(self.domains)
         component_domains = domains[self.component_structure.astype(np.int64)]
         return {
             str(domain): (
-                rms((self.predicted_energies - self.energies)[domains == domain]),
+                self._energy_rmse(self.is_determined & (domains == domain)),
                 rms((self.predicted_forces - self.forces)[component_domains == domain]),
             )
             for domain in np.unique(domains)
         }
+
+    def _energy_rmse(self, chosen: Bool[np.ndarray, "S"]) -> float | None:
+        return rms((self.predicted_energies - self.energies)[chosen]) if chosen.any() else None
 
 
 @dataclass(frozen=True, slots=True)

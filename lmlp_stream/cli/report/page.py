@@ -10,6 +10,7 @@ from lmlp_stream.cli.report.history import Arrival, by_domain, energy_rmse, forc
 from lmlp_stream.cli.report.html import drawings, key, number, section, table
 from lmlp_stream.cli.report.standing import parts, verdict
 from lmlp_stream.cli.report.svg import sparkline
+from lmlp_stream.cli.terminal import counted
 
 
 def render(figures: ReportFigures) -> str:
@@ -49,7 +50,8 @@ def _header(figures: ReportFigures) -> str:
         (f"{len(history.answers)} <small>of {len(figures.requests)}</small>", "label requests answered"),
     ]
     if figures.test:
-        tiles.append((f"{1000 * figures.test.energy_rmse:.1f} <small>meV/atom</small>", "energy RMSE on the test file"))
+        energy_error = number(figures.test.energy_rmse, 1000.0)
+        tiles.append((f"{energy_error} <small>meV/atom</small>", "energy RMSE on the test file"))
         tiles.append((f"{1000 * figures.test.force_rmse:.0f} <small>meV/Å</small>", "force RMSE on the test file"))
     minutes = (history.ticks[-1].time - history.ticks[0].time) / 60.0 if history.ticks else 0.0
     elements = " ".join(history.elements) or "no element yet"
@@ -109,12 +111,15 @@ def _ends(arrivals: Sequence[Arrival]) -> tuple[float | None, float | None]:
 
 
 def _parity(test: TestFigures) -> str:
+    energies = f"<b>Energies.</b> RMSE {number(test.energy_rmse, 1000.0)} meV/atom"
+    if n_undetermined := int((~test.is_determined).sum()):
+        energies += f"; without {counted(n_undetermined, 'structure')} of compositions that no learned one determines"
     return section(
         "Parity",
         f"Snapshot <code>{test.snapshot_id[:12]}</code> on {len(test.energies)} structures of "
         f"<code>{escape(test.file)}</code>, which it never learned.",
         drawings(
-            (plots.energy_parity(test), f"<b>Energies.</b> RMSE {1000 * test.energy_rmse:.1f} meV/atom"),
+            (plots.energy_parity(test), energies),
             (plots.force_parity(test), f"<b>Forces.</b> RMSE {test.force_rmse:.3f} eV/Å"),
         ),
     )

@@ -218,6 +218,15 @@ def test_errors_by_domain_are_those_of_its_structures_and_components(figures: Re
     assert by_domain["b"][1] == pytest.approx(float(np.sqrt(np.mean(errors**2))))
 
 
+def test_energies_that_are_not_determined_are_counted_and_left_out(figures: ReportFigures):
+    test = replace(figures.test, domains=("a", "a", "b", "b"), energies=np.array([0.1, np.nan, np.nan, np.nan]))
+
+    assert test.energy_rmse == pytest.approx(0.01)
+    assert [energy for energy, _ in test.errors_by_domain().values()] == [pytest.approx(0.01), None]
+    assert "RMSE 10.0 meV/atom; without 3 structures of compositions" in render(replace(figures, test=test))
+    assert "RMSE – meV/atom" in render(replace(figures, test=replace(test, energies=np.full(4, np.nan))))
+
+
 @pytest.mark.parametrize("n_items", [0, 7, MAX_DOTS, MAX_DOTS + 1, 10 * MAX_DOTS + 3])
 def test_a_long_stream_is_thinned_to_a_page_of_dots(n_items: int):
     shown = thinned(range(n_items))

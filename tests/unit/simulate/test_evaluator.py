@@ -108,6 +108,11 @@ def test_what_cannot_be_computed_is_beyond_every_threshold(published) -> None:
     assert Evaluator(manifest, ensemble, CONFIG).evaluate(water).excess == inf
 
 
+def test_atoms_that_lie_on_each_other_are_refused(published) -> None:
+    with pytest.raises(UsageError, match="atoms 1 and 2"):
+        evaluated(published(), Atoms("OH2", [(0, 0, 0), (0, 0, 1), (0, 0, 1)]))
+
+
 def test_auto_is_a_device_that_exists() -> None:
     torch.zeros(1, device=device_of("auto"))
     assert device_of("cpu").type == "cpu"

@@ -2,9 +2,11 @@
 
 import json
 import sys
-from math import isnan
+from dataclasses import replace
+from math import isnan, nan
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
@@ -14,6 +16,7 @@ from lmlp_stream.cli.bench.stream.arms import chosen_arms
 from lmlp_stream.cli.bench.stream.domains import Cut, Domain, read_domains
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
 from lmlp_stream.cli.bench.stream.figures import labels_until_near, run_figures
+from lmlp_stream.cli.bench.stream.plots import draw_curves, draw_matrix
 from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config, parse_config
@@ -179,6 +182,35 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     assert labels_until_near({0: run}) == [10, 4]
     assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
     assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("force", [0.0, nan])
+def test_a_domain_tested_on_zero_forces_or_on_none_has_the_figures_that_are_known(tmp_path: Path, force: float):
+    water, methane = domains()
+    tested = tuple(replace(item, forces=np.full_like(item.forces, force)) for item in methane.tested)
+    run = run_stream((water, replace(methane, tested=tested)), tiny())
+    figures = run_figures(run, newcomers=[1])
+    assert isnan(figures["forward_transfer"])
+    assert figures["labels_until_near"] > 0
+    assert isnan(figures["labels_until_near_new_element"]) == isnan(force)
+    draw_curves(tmp_path / "curves.svg", {"stream": {0: run}})
+    draw_matrix(tmp_path / "matrix.svg", "stream", {0: run}, ["water", "methane"])
+
+
+def test_nothing_is_divided_by_errors_of_zero(tmp_path: Path):
+    exact = Run(
+        label_force_rms=(0.0, nan),
+        before=(moment(0, 10.0), moment(10, nan)),
+        curves=((moment(10, 0.0),), (moment(20, nan),)),
+        boundaries=(moment(10, 0.0, nan), moment(20, 0.0, nan)),
+        quarters=(Quarter(20, 40, 4.0, 1.0, 50.0),),
+    )
+    figures = run_figures(exact, newcomers=[])
+    assert isnan(figures["forgetting"])
+    assert isnan(figures["forward_transfer"])
+    assert figures["labels_until_near"] == 10
+    draw_matrix(tmp_path / "matrix.svg", "exact", {0: exact}, ["water", "methane"])
 
 
 def test_what_is_unknown_of_one_is_unknown_of_all():

@@ -64,7 +64,8 @@ class Examination:
     """The test structures of one domain, prepared once.
 
     Attributes:
-        label_force_rms: Root mean square of the force components that are labels, meV/Å: the error of saying nothing.
+        label_force_rms: Root mean square of the force components that are labels, meV/Å: the error of saying nothing;
+            NaN where there is none.
     """
 
     def __init__(self, structures: Sequence[LabelledStructure], functions: SymmetryFunctions) -> None:
@@ -77,7 +78,7 @@ class Examination:
             for first in range(0, len(structures), PREDICTED_TOGETHER)
         ]
         squares = np.concatenate([np.square(item.forces).flatten() for item in structures])
-        self.label_force_rms = 1000.0 * float(np.sqrt(np.nanmean(squares)))
+        self.label_force_rms = _rmse((float(np.nansum(squares)),), int(np.isfinite(squares).sum()))
 
     def errors(self, ensemble: Ensemble) -> SquaredErrors | None:
         """Errors of the potential as it is now; None where it does not know an element."""

@@ -60,7 +60,7 @@ def summary(runs: Mapping[str, Mapping[int, Run]], newcomers: Sequence[int]) -> 
         seeds = {seed: run_figures(run, newcomers) for seed, run in by_seed.items()}
         for seed, figures in seeds.items():
             figures |= {
-                f"{ratio}_to_{REFERENCE}": figures[ratio] / references[seed][ratio]
+                f"{ratio}_to_{REFERENCE}": _quotient(figures[ratio], references[seed][ratio])
                 for ratio in RATIOS
                 if seed in references and ratio in figures
             }
@@ -112,7 +112,7 @@ def _forgetting(run: Run, domains: Sequence[int]) -> float:
     """Relative rise of the pooled force RMSE between the moments when each domain was learned and the end."""
     learned = pooled(run.boundaries[index].errors[index] for index in domains)
     ended = pooled(run.boundaries[-1].errors[index] for index in domains)
-    return ended.force_rmse / learned.force_rmse - 1.0 if learned and ended else nan
+    return _quotient(ended.force_rmse, learned.force_rmse) - 1.0 if learned and ended else nan
 
 
 def _forward_transfer(run: Run) -> float:
@@ -121,7 +121,7 @@ def _forward_transfer(run: Run) -> float:
     Domains that bring an element are left out: nothing can be said of them before.
     """
     shares = [
-        1.0 - before.errors[0].force_rmse / rms
+        1.0 - _quotient(before.errors[0].force_rmse, rms)
         for before, rms in zip(run.before, run.label_force_rms, strict=True)
         if before.errors[0] is not None
     ]
@@ -131,15 +131,15 @@ def _forward_transfer(run: Run) -> float:
 def _until_near(run: Run, index: int, spent: Callable[[Moment], float]) -> float:
     """What was spent from the first label of a domain until its force RMSE was within `NEAR` times that at the end.
 
-    NaN for a run that had everything from the start.
+    NaN for a run that had everything from the start, and where no force was tested.
     """
     start, ended = run.before[index], run.boundaries[-1].errors[index]
     if not run.curves[index] or ended is None:
         return nan
     moments = [(moment, moment.errors[0]) for moment in (start, *run.curves[index])]
     moments += [(moment, moment.errors[index]) for moment in run.boundaries[index:]]
-    near = (moment for moment, errors in moments if errors and errors.force_rmse <= NEAR * ended.force_rmse)
-    return spent(next(near)) - spent(start)
+    near = (spent(moment) for moment, errors in moments if errors and errors.force_rmse <= NEAR * ended.force_rmse)
+    return next(near, nan) - spent(start)
 
 
 def _labels(moment: Moment) -> float:
@@ -152,6 +152,10 @@ def _steps(moment: Moment) -> float:
 
 def _cpu_s(moment: Moment) -> float:
     return moment.cpu_s
+
+
+def _quotient(value: float, reference: float) -> float:
+    return value / reference if reference else nan
 
 
 def _value(errors: SquaredErrors | None, value: Callable[[SquaredErrors], float]) -> float:

@@ -37,15 +37,16 @@ def draw_curves(path: Path, runs: Mapping[str, Mapping[int, Run]]) -> None:
 
 
 def draw_matrix(path: Path, title: str, by_seed: Mapping[int, Run], names: Sequence[str]) -> None:
-    """Force RMSE on each domain after each domain, median over seeds."""
+    """Force RMSE on each domain after each domain, median over seeds; white where it is not known or zero."""
     errors = np.array(matrix(by_seed, _force_rmse))
+    shown = np.ma.masked_where(~(errors > 0), errors)
     side = 2.5 + 0.27 * len(names)
     figure = Figure(figsize=(side + 1.5, side), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(np.ma.masked_invalid(errors), norm="log", cmap="viridis")
+    image = axes.imshow(shown, norm="log" if shown.count() else None, cmap="viridis")
     axes.set_xticks(range(len(names)), labels=names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), labels=names, fontsize=7)
-    axes.set(xlabel="tested on", ylabel="after learning", title=f"{title}: force RMSE, meV/Å; white: element unknown")
+    axes.set(xlabel="tested on", ylabel="after learning", title=f"{title}: force RMSE, meV/Å; white: not known")
     figure.colorbar(image, shrink=0.8)
     _save(figure, path)
 

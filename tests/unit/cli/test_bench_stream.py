@@ -114,6 +114,17 @@ def test_each_file_is_a_domain_with_its_own_test_file(tmp_path: Path):
         cut(paths[:2], (paths[2],))
 
 
+def test_what_is_tested_in_one_domain_is_learned_in_none(tmp_path: Path):
+    paths = [tmp_path / f"{name}.extxyz" for name in ("first", "second", "first_test", "second_test")]
+    for path, numbers in zip(paths, (range(8), range(4, 12), (20, 5), (21, 0)), strict=True):
+        write(path, [atoms_of(i, WATER) for i in numbers])
+    for tests in (tuple(paths[2:]), ()):
+        found = cut(paths[:2], tests)
+        tested = {item.id for domain in found for item in domain.tested}
+        assert not tested & {item.id for domain in found for item in domain.learned}
+    assert [len(domain.learned) for domain in cut(paths[:2], tuple(paths[2:]))] == [6, 7]
+
+
 def test_a_domain_without_test_structures_is_refused(tmp_path: Path):
     path = tmp_path / "one.extxyz"
     write(path, [atoms_of(0, WATER)])

@@ -29,7 +29,7 @@ class Domain:
     Attributes:
         name: Molecule, reaction or phase.
         learned: What arrives, in its order.
-        tested: What is never learned.
+        tested: What is never learned, in no domain.
     """
 
     name: str
@@ -80,13 +80,16 @@ def read_domains(
     if not cut.by and tests and len(tests) != len(files):
         raise UsageError(f"{len(tests)} test files for {len(files)} files; give one for each, in their order, or --by")
     arriving = _by_domain(files, files, cut, advance)
-    testing = _by_domain(tests, files, replace(cut, sort=""), advance)
+    testing = (
+        _by_domain(tests, files, replace(cut, sort=""), advance)
+        if tests
+        else {name: _held_out(structures, cut.test_share) for name, structures in arriving.items()}
+    )
+    apart = {item.id for tested in testing.values() for item in tested}
     domains = []
     for name, structures in arriving.items():
-        held_out = [] if tests else _held_out(structures, cut.test_share)
-        apart = {item.id for item in (*held_out, *testing.get(name, ()))}
         learned = [item for item in structures if item.id not in apart]
-        domain = Domain(name, _evenly(learned, cut.per_domain), tuple(testing.get(name, held_out)))
+        domain = Domain(name, _evenly(learned, cut.per_domain), tuple(testing.get(name, ())))
         if not domain.learned or not domain.tested:
             raise UsageError(
                 f"domain {name!r} has {len(domain.learned)} structures to learn and {len(domain.tested)} to test on; "

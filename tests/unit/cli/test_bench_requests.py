@@ -10,6 +10,18 @@ from lmlp_stream.cli.bench.requests.run import Point, Rule
 from tests.unit.cli.test_bench_coverage import files  # noqa: F401 - a fixture
 from tests.unit.cli.test_bench_verbs import run
 
+SMALL = [
+    part
+    for setting in (
+        "potential.members=2",
+        "potential.hidden=[4]",
+        "potential.linear_features=8",
+        "learning.steps_per_record=0.5",
+        "symmetry.preset=published",
+    )
+    for part in ("--set", setting)
+]
+
 
 def curve(*points: tuple[int, float]) -> list[Point]:
     return [Point(labels, force_rmse, 1.0) for labels, force_rmse in points]
@@ -31,15 +43,8 @@ def test_a_ratio_is_the_median_over_seeds_and_unknown_where_it_was_not_reached()
 
 
 def test_both_arms_learn_from_the_same_pool(monkeypatch, capsys, files, tmp_path):  # noqa: F811 - a fixture
-    small = (
-        "potential.members=2",
-        "potential.hidden=[4]",
-        "potential.linear_features=8",
-        "learning.steps_per_record=0.5",
-        "symmetry.preset=published",
-    )
-    options = [part for setting in small for part in ("--set", setting)]
-    options += [
+    options = [
+        *SMALL,
         "--labels",
         16,
         "--start",
@@ -64,6 +69,19 @@ def test_both_arms_learn_from_the_same_pool(monkeypatch, capsys, files, tmp_path
         assert asked[0] == random[0]
         assert all(point["force_rmse"] > random[-1]["force_rmse"] for point in asked[:-1])
     assert json.loads(out.read_text())["curves"] == told["curves"]
+
+
+def test_few_labels_are_examined_at_the_end(monkeypatch, capsys, files):  # noqa: F811 - a fixture
+    few = ("--labels", 16, "--start", 8, "--candidates", 8, "--asked", 4, "--seeds", "0", "--json")
+    assert run(monkeypatch, "bench", "requests", "--train", files[0], "--test", files[0], *SMALL, *few) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [[point["labels"] for point in by_seed["0"]] for by_seed in told["curves"].values()] == [[16], [16]]
+
+
+def test_an_element_that_the_pool_lacks_is_a_usage_error(monkeypatch, capsys, files):  # noqa: F811 - a fixture
+    few = ("--labels", 8, "--start", 8, "--seeds", "0")
+    assert run(monkeypatch, "bench", "requests", "--train", files[0], "--test", files[1], *SMALL, *few) == 2
+    assert "is unknown after --labels 8" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_unknown_rule_is_a_usage_error(monkeypatch, capsys, files):  # noqa: F811 - a fixture

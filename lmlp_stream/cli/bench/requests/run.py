@@ -71,6 +71,8 @@ def learning_curve(
 ) -> list[Point]:
     """Errors while labels are chosen by a rule; it ends with the labels, or with a force RMSE that is enough.
 
+    The last examination is at the end, whatever the labels between two; empty where an element never became known.
+
     Args:
         pool: What can be labelled; each structure once.
         test: What is predicted.
@@ -81,7 +83,7 @@ def learning_curve(
         advance: Called after each label.
     """
     learner, curve = Learner(config), list[Point]()
-    n_labels = 0
+    n_labels = n_examined = 0
     for chosen in _rounds(pool, learner, config, plan, rule):
         size = config.learning.records_per_tick
         for first in range(0, len(chosen), size):
@@ -89,15 +91,23 @@ def learning_curve(
         n_labels += len(chosen)
         for _ in chosen:
             advance()
-        if n_labels // plan.every > (n_labels - len(chosen)) // plan.every:
-            errors = test.errors(learner.ensemble)
-            if errors:
-                named = errors.named("ensemble")
-                energy = named["energy_rmse_mev_per_atom"]
-                curve.append(Point(n_labels, named["force_rmse_mev_per_angstrom"], energy))
-                if curve[-1].force_rmse <= enough:
-                    break
+        if n_labels // plan.every > n_examined // plan.every:
+            curve += _points(test, learner, n_labels)
+            n_examined = n_labels
+            if curve and curve[-1].force_rmse <= enough:
+                break
+    if n_examined < n_labels:
+        curve += _points(test, learner, n_labels)
     return curve
+
+
+def _points(test: Examination, learner: Learner, n_labels: int) -> list[Point]:
+    """The point of a curve after so many labels; none where an element is not known yet."""
+    errors = test.errors(learner.ensemble)
+    if errors is None:
+        return []
+    named = errors.named("ensemble")
+    return [Point(n_labels, named["force_rmse_mev_per_angstrom"], named["energy_rmse_mev_per_atom"])]
 
 
 def functions_of(config: Config) -> SymmetryFunctions:

@@ -60,6 +60,11 @@ def requests(
                 by_seed[seed] = learning_curve(
                     pool, examination, overlaid(base, [f"seed={seed}"]), plan, rule, enough=enough, advance=advance
                 )
+            if not by_seed[seed] and rule == Rule.RANDOM:
+                raise UsageError(
+                    f"an element of {test} is unknown after --labels {labels} of {train}, seed {seed}; allow more "
+                    "labels, or test on elements of the pool"
+                )
         told = {
             "bench": "requests",
             **asdict(plan),

@@ -13,6 +13,7 @@ from ase.io import write
 
 from lmlp_stream.atoms.structure import to_ase
 from lmlp_stream.cli.bench.stream.arms import chosen_arms
+from lmlp_stream.cli.bench.stream.bench import bench_stream
 from lmlp_stream.cli.bench.stream.domains import Cut, Domain, read_domains
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
 from lmlp_stream.cli.bench.stream.figures import labels_until_near, run_figures
@@ -253,7 +254,8 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
     options += ["--out", tmp_path / "out", "--json", *(word for text in settings for word in ("--set", text))]
 
     assert run_verb(monkeypatch, *options) == 0
-    figures = json.loads(capsys.readouterr().out)
+    figures = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert json.loads((tmp_path / "out" / "stream.json").read_text(), parse_constant=pytest.fail) == figures
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").iterdir()}
     assert run_verb(monkeypatch, *options) == 0
 
@@ -266,6 +268,22 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
     assert sum(quarter["labels"] for quarter in stream["quarters"]["0"]) == 24
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"runs", "stream.json", "stream.md", "curves.svg", "matrix-0.svg", "matrix-1.svg"}
+
+
+def test_a_finished_run_without_force_labels_is_read_back(tmp_path: Path):
+    water, methane = domains()
+    tested = tuple(replace(item, forces=np.full_like(item.forces, nan)) for item in methane.tested)
+    stream = (water, replace(methane, tested=tested))
+    arms, done = chosen_arms(["stream"], ()), []
+    for _ in range(2):
+        bench_stream(
+            stream, tiny(), arms, seeds=[0], memory=1.0, processes=1, out=tmp_path, advance=lambda: done.append(1)
+        )
+    (path,) = (tmp_path / "runs").iterdir()
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["label_force_rms"][1] is None
+    told = json.loads((tmp_path / "stream.json").read_text(), parse_constant=pytest.fail)
+    assert told["arms"]["stream"]["seeds"]["0"]["ensemble_force_rmse_mev_per_angstrom"] > 0
+    assert len(done) == 2
 
 
 def test_seeds_are_numbers(monkeypatch, capsys, mixed: Path):

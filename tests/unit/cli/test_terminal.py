@@ -1,6 +1,9 @@
-"""Figures as a person reads them."""
+"""Figures as a person or a program reads them."""
 
-from lmlp_stream.cli.terminal import LONG, listed
+import json
+from math import inf, nan
+
+from lmlp_stream.cli.terminal import LONG, answer, listed
 
 
 def test_figures_stand_under_each_other_with_four_digits():
@@ -16,3 +19,9 @@ def test_times_are_dates_and_never_where_there_is_none():
 
 def test_what_is_long_is_counted():
     assert listed({"positions": list(range(LONG))}) == f"positions  {LONG} entries; --json prints them"
+
+
+def test_what_is_not_finite_is_null_in_json(capsys):
+    answer("", {"name": "Å", "rmse": nan, "by_seed": {0: (1.5, inf), 1: [-inf, {"labels": 2}]}}, as_json=True)
+    text = capsys.readouterr().out
+    assert json.loads(text) == {"name": "Å", "rmse": None, "by_seed": {"0": [1.5, None], "1": [None, {"labels": 2}]}}

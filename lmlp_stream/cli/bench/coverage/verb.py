@@ -1,13 +1,12 @@
 """The verb `bench coverage`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lmlp_stream.cli.options import AsJson, Settings
-from lmlp_stream.cli.terminal import answer, counting, explain
+from lmlp_stream.cli.terminal import answer, counting, explain, json_text
 
 
 def coverage(
@@ -56,6 +55,6 @@ def coverage(
         if seed == chosen[0]:
             draw(out / "coverage.svg", examined, window)
     told = {"bench": "coverage", "window": window, "arms": arms}
-    (out / "coverage.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+    (out / "coverage.json").write_text(json_text(told, indent=1), encoding="utf-8")
     (out / "coverage.md").write_text(figures.markdown(arms), encoding="utf-8")
     answer(figures.markdown(arms), told, as_json=as_json)

@@ -1,6 +1,5 @@
 """The verb `bench requests`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lmlp_stream.cli.options import AsJson, Settings
-from lmlp_stream.cli.terminal import answer, counting
+from lmlp_stream.cli.terminal import answer, counting, json_text
 from lmlp_stream.errors import UsageError
 
 
@@ -74,5 +73,5 @@ def requests(
             },
         }
         if out:
-            out.write_text(json.dumps(told, indent=1), encoding="utf-8")
+            out.write_text(json_text(told, indent=1), encoding="utf-8")
     answer(markdown({rule: needed(curves, rule) for rule in chosen}), told, as_json=as_json)

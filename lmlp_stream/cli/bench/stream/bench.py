@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from math import nan
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lmlp_stream.cli.bench.stream.figures import accuracies, labels_until_near, 
 from lmlp_stream.cli.bench.stream.plots import draw_curves, draw_matrix
 from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
 from lmlp_stream.cli.bench.stream.table import markdown
+from lmlp_stream.cli.terminal import json_text
 from lmlp_stream.config import Config
 
 KEY_LENGTH = 12
@@ -91,14 +93,14 @@ def _measure(domains: Sequence[Domain], task: Task) -> None:
     torch.set_num_threads(1)
     run = (run_together if task.arm.together else run_stream)(domains, task.config)
     unfinished = task.path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(asdict(run)), encoding="utf-8")
+    unfinished.write_text(json_text(asdict(run)), encoding="utf-8")
     unfinished.replace(task.path)
 
 
 def _read(path: Path) -> Run:
     tree = json.loads(path.read_text(encoding="utf-8"))
     return Run(
-        label_force_rms=tuple(tree["label_force_rms"]),
+        label_force_rms=_numbers(tree["label_force_rms"]),
         before=tuple(map(_moment, tree["before"])),
         curves=tuple(tuple(map(_moment, curve)) for curve in tree["curves"]),
         boundaries=tuple(map(_moment, tree["boundaries"])),
@@ -108,10 +110,16 @@ def _read(path: Path) -> Run:
 
 def _moment(tree: Mapping[str, Any]) -> Moment:
     errors = [
-        None if one is None else SquaredErrors(**one | {"energy": tuple(one["energy"]), "force": tuple(one["force"])})
+        None
+        if one is None
+        else SquaredErrors(**one | {"energy": _numbers(one["energy"]), "force": _numbers(one["force"])})
         for one in tree["errors"]
     ]
     return Moment(**{**tree, "errors": tuple(errors)})
+
+
+def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
+    return tuple(nan if value is None else value for value in values)
 
 
 def _figures(
@@ -151,7 +159,7 @@ def _figures(
 def _write(
     out: Path, domains: Sequence[Domain], runs: Mapping[str, Mapping[int, Run]], figures: Mapping[str, Any]
 ) -> None:
-    (out / "stream.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / "stream.json").write_text(json_text(figures, indent=1), encoding="utf-8")
     (out / "stream.md").write_text(markdown(figures["arms"]), encoding="utf-8")
     draw_curves(out / "curves.svg", runs)
     for place, (name, by_seed) in enumerate(runs.items()):

@@ -27,7 +27,14 @@ def rows(inside: list[float]) -> np.ndarray:
 def test_a_window_is_the_share_inside_of_its_labels():
     found = sliding(rows([1, 1, 0, 1, 0]), "energy_inside", "energy", 2)
     np.testing.assert_allclose(found, [1.0, 0.5, 0.5, 0.5])
-    np.testing.assert_allclose(sliding(rows([1, 1, 0]), "n_forces_inside", "forces", 10), [2 / 3])
+    np.testing.assert_allclose(sliding(rows([1, 1, 0]), "n_forces_inside", "forces", 3), [2 / 3])
+
+
+def test_a_stream_shorter_than_the_window_has_no_worst_one():
+    assert np.isnan(sliding(rows([1, 1, 0]), "n_forces_inside", "forces", 4)).all()
+    found = coverage(Examined(rows([1, 1, 0]), (), rows([1])), window=4)["forces"]
+    assert found["worst"] is None
+    assert found["raw"] == 0.0
 
 
 def test_a_label_without_energy_takes_no_part():

@@ -28,21 +28,20 @@ TITLES = {
 }
 NOTES = (
     "Coverage of 90 % intervals in %: over several seeds the median, of worst windows the worst. Worst window: of that "
-    "many labels, anywhere in the stream. From a switch on: of the windows that begin where another domain begins. At "
-    "a switch and past it: the first 200 labels of a domain and the next 200, all domains with so many together. Half "
-    "widths in meV/atom and meV/Å."
+    "many labels, anywhere in the stream; –: the stream is shorter. From a switch on: of the windows that begin where "
+    "another domain begins. At a switch and past it: the first 200 labels of a domain and the next 200, all domains "
+    "with so many together. Half widths in meV/atom and meV/Å."
 )
 RECOVERY = 200
 """Labels in which a switch of domains is to be overcome."""
 
 
 def sliding(rows: np.ndarray, inside: str, quantity: str, size: int) -> Float[np.ndarray, "n"]:
-    """Coverage in each window of `size` consecutive rows; of all where there are fewer, NaN where there is none."""
-    if not len(rows):
+    """Coverage in each window of `size` consecutive rows; NaN where there are fewer, or none."""
+    if len(rows) < max(1, size):
         return np.array([nan])
     total = rows["n_forces"] if quantity == "forces" else (~np.isnan(rows["energy_error"])).astype(np.float64)
     held = np.where(total > 0, rows[inside], 0.0)
-    size = min(size, len(rows))
     sums, totals = (np.concatenate([[0.0], np.cumsum(column)]) for column in (held, total))
     spans = totals[size:] - totals[:-size]
     covered: Float[np.ndarray, n] = np.divide(

@@ -18,7 +18,7 @@ def draw(path: Path, arms: Mapping[str, Examined], window: int) -> None:
         for axes, (quantity, fields) in zip(row, QUANTITIES.items(), strict=True):
             for field, label in zip(fields, ("calibrated", "raw"), strict=True):
                 values = sliding(examined.rows, field, quantity, window)
-                axes.plot(np.arange(len(values)) + min(window, len(examined.rows)), values, label=label)
+                axes.plot(np.arange(len(values)) + window, values, label=label)
             axes.axhspan(NOMINAL - 0.02, NOMINAL + 0.02, color="C2", alpha=0.2)
             for place in examined.switches:
                 axes.axvline(place, color="0.7", linewidth=0.6)

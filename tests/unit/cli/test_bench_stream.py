@@ -142,6 +142,14 @@ def test_all_arms_take_the_same_number_of_steps():
     assert [moment.labels for moment in once.boundaries] == [6, 12]
 
 
+def test_moments_that_never_came_are_the_end_where_labels_wait():
+    lonely = tuple(Domain(str(shape), (labelled(0, shape),), (labelled(9, shape),)) for shape in (METHANE, AMMONIA))
+    config = chosen_arms(["stationary"], ())[0].config(tiny(), seed=0, n_labels=8, memory=1.0)
+    run = run_together((domains()[0], *lonely), config)
+    assert run.labels_learned == 6
+    assert [moment.steps for moment in run.boundaries] == [6, 6, 6]
+
+
 def test_an_unknown_element_has_no_errors_until_it_came():
     run = run_stream(domains(), tiny())
     assert [[error is None for error in moment.errors] for moment in run.boundaries] == [[False, True], [False, False]]
@@ -185,6 +193,7 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
         curves=((moment(4, 250.0), moment(10, 190.0)), (moment(14, 140.0), moment(20, 100.0))),
         boundaries=(moment(10, 80.0, 300.0), moment(20, 120.0, 100.0)),
         quarters=(Quarter(10, 20, 4.0, 1.0, 50.0), Quarter(10, 20, 8.0, 1.0, 60.0)),
+        labels_learned=19,
     )
     figures = run_figures(run, newcomers=[1])
     assert figures["forgetting"] == figures["forgetting_first_third"] == pytest.approx(0.5)
@@ -192,6 +201,7 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2), "the first from the moment after its domain"
     assert figures["labels_until_near_new_element"] == pytest.approx(4)
     assert labels_until_near({0: run}) == [10, 4]
+    assert (figures["labels"], figures["labels_learned"]) == (20, 19)
     assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
     assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])
 
@@ -217,6 +227,7 @@ def test_nothing_is_divided_by_errors_of_zero(tmp_path: Path):
         curves=((moment(10, 0.0),), (moment(20, nan),)),
         boundaries=(moment(10, 0.0, nan), moment(20, 0.0, nan)),
         quarters=(Quarter(20, 40, 4.0, 1.0, 50.0),),
+        labels_learned=20,
     )
     figures = run_figures(exact, newcomers=[])
     assert isnan(figures["forgetting"])

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import nan
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +23,8 @@ from lmlp_stream.cli.terminal import json_text
 from lmlp_stream.config import Config
 
 KEY_LENGTH = 12
+KEPT = [field.name for field in fields(Run)]
+"""What is kept of a run; runs of which something else was kept are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _tasks(
     for arm in arms:
         for seed in seeds:
             told = arm.config(config, seed=seed, n_labels=n_labels, memory=memory)
-            what = json.dumps([ids, told.model_dump(mode="json"), arm.together])
+            what = json.dumps([KEPT, ids, told.model_dump(mode="json"), arm.together])
             key = hashlib.sha256(what.encode()).hexdigest()[:KEY_LENGTH]
             yield Task(arm, seed, told, out / "runs" / f"{key}.json")
 
@@ -105,6 +107,7 @@ def _read(path: Path) -> Run:
         curves=tuple(tuple(map(_moment, curve)) for curve in tree["curves"]),
         boundaries=tuple(map(_moment, tree["boundaries"])),
         quarters=tuple(Quarter(**quarter) for quarter in tree["quarters"]),
+        labels_learned=tree["labels_learned"],
     )
 
 

@@ -42,6 +42,7 @@ def run_figures(run: Run, newcomers: Sequence[int]) -> dict[str, float]:
         "cpu_s_until_near": _middle([_until_near(run, index, _cpu_s) for index in range(n_domains)]),
         "labels_until_near_new_element": max([_until_near(run, index, _labels) for index in newcomers], default=nan),
         "labels": last.labels,
+        "labels_learned": run.labels_learned,
         "steps": last.steps,
         "cpu_s": last.cpu_s,
         "state_mb": run.quarters[-1].state_mb,

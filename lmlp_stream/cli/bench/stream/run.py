@@ -63,6 +63,7 @@ class Run:
         curves: Of each domain, moments while it arrived: its own errors alone.
         boundaries: The moment after each domain, with the errors on all of them.
         quarters: What each quarter of the stream cost; those that end in one tick are one.
+        labels_learned: Labels that were learned; the others were condemned, or wait at the end.
     """
 
     label_force_rms: tuple[float, ...]
@@ -70,6 +71,7 @@ class Run:
     curves: tuple[tuple[Moment, ...], ...]
     boundaries: tuple[Moment, ...]
     quarters: tuple[Quarter, ...]
+    labels_learned: int
 
 
 class _Runner:
@@ -114,6 +116,7 @@ class _Runner:
             curves=tuple(tuple(curve) for _, curve, _ in moments),
             boundaries=tuple(after for _, _, after in moments),
             quarters=tuple(self._quarters),
+            labels_learned=self.learner.labels_learned,
         )
 
     def _end_quarter(self) -> None:
@@ -140,7 +143,10 @@ def run_stream(domains: Sequence[Domain], config: Config) -> Run:
 
 
 def run_together(domains: Sequence[Domain], config: Config) -> Run:
-    """Everything present from the start; examined after as many steps as the stream has taken after each domain."""
+    """Everything present from the start; examined after as many steps as the stream has taken after each domain.
+
+    Where fewer steps are taken, because labels wait unlearned, the end stands for the moments that never came.
+    """
     runner = _Runner(domains, config)
     structures = [structure for domain in domains for structure in domain.learned]
     ends = [sum(len(domain.learned) for domain in domains[: index + 1]) for index in range(len(domains))]
@@ -155,5 +161,6 @@ def run_together(domains: Sequence[Domain], config: Config) -> Run:
 
     before = [runner.moment(0, [examination]) for examination in runner.examinations]
     runner.learn(structures, observe)
-    boundaries.append(runner.moment(len(structures), runner.examinations))
-    return runner.run([(moment, [], boundary) for moment, boundary in zip(before, boundaries, strict=False)])
+    ended = runner.moment(len(structures), runner.examinations)
+    boundaries += [ended] * (len(domains) - len(boundaries))
+    return runner.run([(moment, [], boundary) for moment, boundary in zip(before, boundaries, strict=True)])

@@ -277,6 +277,9 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
     assert stream["ensemble_force_rmse_mev_per_angstrom_to_stationary"]["median"] > 0
     assert len(stream["force_rmse_matrix_mev_per_angstrom"]) == 3
     assert sum(quarter["labels"] for quarter in stream["quarters"]["0"]) == 24
+    table = (tmp_path / "out" / "stream.md").read_text()
+    titles = ("steps to 1.5 ×", "CPU s to 1.5 ×", "peak memory MB")
+    assert all(f"\n| {title} " in table for title in titles)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"runs", "stream.json", "stream.md", "curves.svg", "matrix-0.svg", "matrix-1.svg"}
 

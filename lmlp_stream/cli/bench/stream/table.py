@@ -18,11 +18,14 @@ COLUMNS = (
     ("forward_transfer", "forward transfer, %", 100.0, 0),
     ("labels_until_near", "labels to 1.5 ×", 1.0, 0),
     ("labels_until_near_new_element", "the same, new element, worst", 1.0, 0),
+    ("steps_until_near", "steps to 1.5 ×", 1.0, 0),
+    ("cpu_s_until_near", "CPU s to 1.5 ×", 1.0, 1),
     ("steps", "steps", 1.0, 0),
     ("cpu_s", "CPU s", 1.0, 0),
     ("cpu_ms_per_label_first_quarter", "CPU ms/label 1st quarter", 1.0, 2),
     ("cpu_ms_per_label_last_quarter", "last quarter", 1.0, 2),
     ("state_mb", "state MB", 1.0, 1),
+    ("peak_rss_mb", "peak memory MB", 1.0, 0),
 )
 """Figure, title, factor, digits."""
 
@@ -31,8 +34,8 @@ NOTES = (
     "test structures of all domains after the whole stream; ens.: of the ensemble's mean, single: mean over members; "
     f"ratio: to {REFERENCE}. Forgetting (minus the backward transfer): rise of the force RMSE on a domain between the "
     "moment when it was learned and the end. Forward transfer: share of the forces of a domain that was explained "
-    "before its first label, 1 - RMSE/RMS. Labels to 1.5 ×: labels from the first of a domain on until its force "
-    "RMSE is within 1.5 times that at the end."
+    "before its first label, 1 - RMSE/RMS. Labels, steps and CPU s to 1.5 ×: from the first label of a domain on "
+    "until its force RMSE is within 1.5 times that at the end. Peak memory: resident, of the whole process."
 )
 
 

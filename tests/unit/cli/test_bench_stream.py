@@ -177,6 +177,13 @@ def test_the_arms_remember_what_they_say():
         chosen_arms(["streem"], ())
 
 
+def test_an_ingredient_is_the_stream_without_the_linear_part():
+    (alone,) = chosen_arms(["no-linear-part"], ())
+    config = alone.config(tiny(), seed=0, n_labels=12, memory=0.5)
+    assert (config.potential.linear_features, config.rehearsal.capacity) == (0, 6)
+    assert run_stream(domains(), config).boundaries[-1].steps == 12
+
+
 def errors(force: float) -> SquaredErrors:
     """One structure with these force errors, meV/Å."""
     return SquaredErrors((1e-6, 1e-6), 1, (force**2 * 1e-6, force**2 * 1e-6), 1)

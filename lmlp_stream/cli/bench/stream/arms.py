@@ -43,7 +43,12 @@ class Arm:
 MAIN_ARMS = (
     Arm(REFERENCE, "everything present from the start, the same number of steps", memory=1.0, together=True),
     Arm("stream", "seen once, in this order, with the memory that was asked for"),
-    Arm("no-rehearsal", "seen once, nothing remembered", ("learning.fresh_share=1.0",), memory=0.0),
+    Arm(
+        "no-rehearsal",
+        "seen once, no label remembered but in the sums of the linear part",
+        ("learning.fresh_share=1.0",),
+        memory=0.0,
+    ),
     Arm("unlimited", "seen once, everything remembered", memory=1.0),
 )
 
@@ -52,6 +57,7 @@ INGREDIENT_ARMS = (
     Arm("no-fresh-share", "newest labels drawn no more often than remembered ones", ("learning.fresh_share=0.0",)),
     Arm("uniform-memory", "a uniform sample of the stream is remembered", ("rehearsal.selection=uniform",)),
     Arm("no-quarantine", "labels that do not fit are learned at once", ("quarantine.enabled=false",)),
+    Arm("no-linear-part", "networks alone, without the linear part", ("potential.linear_features=0",)),
 )
 
 

@@ -68,8 +68,8 @@ def prepare(
 
     Raises:
         ConfigError: A key or value is wrong.
-        UsageError: A file cannot be read, a structure has no labels or holds an element that is not let in, or nothing
-            is left to learn or to predict.
+        UsageError: A file cannot be read, a structure has no labels or holds an element that is not let in or not
+            learned, or nothing is left to learn or to predict.
     """
     config = load_config(path, (*data.settings, *common, *varied))
     if data.atomic_energies:
@@ -77,6 +77,7 @@ def prepare(
         config = _with(config, "potential", atomic_energies=given)
     train, test = _split(data, f"{config.seed}/bench")
     _check_elements(data, (*train, *test), Limits.of(config.wire).last_element)
+    _check_learned(data, train, test, config)
     n_labels = len({structure.id for structure in train})
     n_steps = steps or data.steps or max(LEAST_STEPS, floor(config.learning.steps_per_record * n_labels))
     config = _with(config, "learning", steps_per_record=n_steps, max_steps_per_tick=n_steps)
@@ -141,10 +142,26 @@ def _split(data: DataSet, salt: str) -> tuple[Structures, Structures]:
 
 
 def _check_elements(data: DataSet, structures: Structures, last: int) -> None:
-    beyond = sorted({int(z) for structure in structures for z in structure.atomic_numbers if z > last})
+    beyond = sorted(z for z in _elements(structures) if z > last)
     if beyond:
         symbols = ", ".join(SYMBOLS[z] for z in beyond)
         raise UsageError(f"{data.name} contains {symbols}, beyond Xe; a learner takes them with wire.elements=extended")
+
+
+def _check_learned(data: DataSet, train: Structures, test: Structures, config: Config) -> None:
+    salt, share = f"{config.seed}/hold-out", config.rehearsal.holdout_share
+    learned = [structure for structure in train if not is_held_out(structure, share, salt)]
+    unknown = sorted(_elements(test) - _elements(learned))
+    if unknown:
+        symbols = ", ".join(SYMBOLS[z] for z in unknown)
+        raise UsageError(
+            f"{data.name}: {symbols} must be predicted but no structure that is learned contains it; "
+            f"add some to {data.train}, or leave it out of the test"
+        )
+
+
+def _elements(structures: Structures) -> set[int]:
+    return {int(z) for structure in structures for z in structure.atomic_numbers}
 
 
 def _with(config: Config, section: str, **values: object) -> Config:

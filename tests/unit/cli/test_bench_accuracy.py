@@ -169,3 +169,19 @@ def test_elements_beyond_xenon_need_the_option(tmp_path: Path):
     learner = Learner(prepared.config)
     learner.process_tick(prepared.train)
     assert learner.elements == (79,)
+
+
+def test_an_element_of_the_test_alone_is_refused_before_anything_is_learned(tmp_path: Path, train: Path):
+    oxide = Atoms("CO", [[0.0, 0.0, 0.0], [0.0, 0.0, 1.2]])
+    oxide.calc = EMT()
+    oxide.get_forces()
+    test = tmp_path / "oxide.extxyz"
+    write(test, [oxide])
+    with pytest.raises(UsageError, match="water: C must be predicted"):
+        prepare(DataSet(name="water", train=train, test=test), None, SMALL, (), 1)
+
+
+def test_an_element_that_the_learner_holds_out_is_not_learned(train: Path, test: Path):
+    settings = (*SMALL, "rehearsal.holdout_share=1.0")
+    with pytest.raises(UsageError, match="water: H, O must be predicted"):
+        prepare(DataSet(name="water", train=train, test=test), None, settings, (), 1)

@@ -14,7 +14,7 @@ from lmlp_stream.simulate.evaluator import device_of
 
 
 def fresh_trainer(settings: BenchSettings, structures: Sequence[LabelledStructure]) -> Trainer:
-    """A trainer that knows the elements of the structures and has learned nothing.
+    """A trainer that knows the elements and the atomic energies of the structures and has learned nothing else.
 
     Raises:
         UsageError: There is no such device.
@@ -27,6 +27,7 @@ def fresh_trainer(settings: BenchSettings, structures: Sequence[LabelledStructur
         for z in structure.atomic_numbers:
             first.setdefault(int(z), structure)
     bringing = {structure.id: structure for structure in first.values()}.values()
+    trainer.ensemble.baseline.fit(structures)
     trainer.add_elements(collate(_prepared(trainer, list(bringing))))
     return trainer
 

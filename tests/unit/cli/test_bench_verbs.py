@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.io import read, write
 
 from lmlp_stream.cli.bench.ingest import let_in
 from lmlp_stream.cli.bench.settings import BenchSettings
@@ -68,6 +68,16 @@ def test_every_figure_is_there_and_positive(monkeypatch, capsys, water: Path, ve
         assert figures[name] > 0, name
     assert figures["structures_per_cpu_s"] >= figures["structures_per_cpu_s_median"]
     assert figures["atoms_per_cpu_s"] == pytest.approx(3 * figures["structures_per_cpu_s"])
+
+
+def test_energies_far_from_each_other_do_not_diverge(monkeypatch, capsys, tmp_path: Path, water: Path):
+    hydrogen = Atoms("H", [[0.0, 0.0, 0.0]])
+    hydrogen.calc = SinglePointCalculator(hydrogen, energy=-13.6, forces=np.zeros((1, 3)))
+    path = tmp_path / "mixed.extxyz"
+    write(path, [*20 * read(water, ":"), hydrogen])
+    options = ("--members", 1, "--batch", 41, "--preset", "published", "--structures", path, "--json")
+
+    assert run(monkeypatch, "bench", "train", *options, *TINY) == 0, capsys.readouterr().err
 
 
 def test_core_is_compared_with_both_kinds_of_adam(monkeypatch, capsys, water: Path):

@@ -76,6 +76,7 @@ def trained_potential(structures: Path | None, members: int, n_steps: int, advan
         "potential": {"members": members, "device": "cpu"},
         "learning": {"steps_per_record": (n_steps + 0.5) / len(train), "max_steps_per_tick": n_steps},
         "rehearsal": {"holdout_share": 0.0, "capacity": len(train)},
+        "quarantine": {"enabled": False},
     }
     learner = Learner(parse_config(tree, place="bench dynamics"))
     learner.process_tick(train, observe=lambda _: advance())

@@ -84,6 +84,15 @@ def test_the_potential_of_a_snapshot_runs_in_double_precision(potential: Ensembl
     assert dynamics(loaded, None, settings, nothing) == dynamics(potential, None, settings, nothing)
 
 
+def test_a_single_structure_is_learned(tmp_path: Path):
+    atoms = molecule("CH4")
+    atoms.info["energy"] = -1.0
+    atoms.arrays["forces"] = np.zeros((5, 3))
+    path = tmp_path / "methane.extxyz"
+    atoms.write(path)
+    assert trained_potential(path, 1, 2, nothing).covers([1, 6])
+
+
 def test_structures_of_unknown_elements_are_refused(potential: Ensemble, tmp_path: Path):
     atoms = molecule("SiH4")
     atoms.info["energy"] = -1.0

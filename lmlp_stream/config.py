@@ -104,7 +104,11 @@ class SymmetryConfig(Section):
     preset: Literal["shifted", "published"] = Field(
         "shifted", description="shifted: our extension with radial shifts; published: the published form, 153 functions"
     )
-    cutoff: PositiveFloat = Field(5.2, description="Cutoff radius R_c, Å")
+    cutoff: float = Field(
+        5.2,
+        ge=2.0,
+        description="Cutoff radius R_c, Å; from 2, so that the shells, which begin at 1 Å, find room below it",
+    )
 
 
 class PotentialConfig(Section):

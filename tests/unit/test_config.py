@@ -46,6 +46,7 @@ def test_settings_are_laid_over_the_file(path: Path) -> None:
         ("log=here", r"log = 'here': this is a section"),
         ("potential.device=gpu", r"potential\.device = 'gpu': String should match"),
         ("learning.ridge=inf", r"learning\.ridge = inf: Input should be a finite number"),
+        ("symmetry.cutoff=1.9", r"symmetry\.cutoff = 1\.9: Input should be greater than or equal to 2"),
         ("core.weight_decay=nan", r"core\.weight_decay = nan: Input should be"),
         ("name=Not A Name", r"name = 'Not A Name': String should match"),
     ],

@@ -16,12 +16,14 @@ def test_the_published_preset_has_153_functions_and_no_shift() -> None:
 
 
 @pytest.mark.parametrize("preset", ["shifted", "published"])
-@pytest.mark.parametrize("cutoff", [3.0, 5.2, 6.35])
+@pytest.mark.parametrize("cutoff", [2.0, 3.0, 5.2, 6.35])
 def test_a_preset_lists_each_function_once_and_fits_its_cutoff(preset: str, cutoff: float) -> None:
     spec = spec_of(SymmetryConfig.model_validate({"preset": preset, "cutoff": cutoff}))
     functions = (*spec.radial, *spec.angular)
     assert len(set(functions)) == spec.n_functions
     assert all(f.r_s < cutoff for f in functions)
+    for shifts in ([f.r_s for f in some if f.factor == some[0].factor] for some in (spec.radial, spec.angular)):
+        assert shifts == sorted(shifts)
 
 
 def test_the_default_preset_distinguishes_every_element_as_a_neighbor() -> None:

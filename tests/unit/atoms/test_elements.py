@@ -36,6 +36,31 @@ def test_periodic_table_numbers_are_the_published_ones(symbol: str, numbers: tup
     assert element_numbers(ATOMIC_NUMBERS[symbol]) == numbers
 
 
+MAIN_GROUPS = {  # by period, in the order of the main groups 1 to 8
+    1: "H - - - - - - He",
+    2: "Li Be B C N O F Ne",
+    3: "Na Mg Al Si P S Cl Ar",
+    4: "K Ca Ga Ge As Se Br Kr",
+    5: "Rb Sr In Sn Sb Te I Xe",
+}
+D_BLOCK = {4: "Sc Ti V Cr Mn Fe Co Ni Cu Zn", 5: "Y Zr Nb Mo Tc Ru Rh Pd Ag Cd"}
+
+
+def published_table() -> dict[str, tuple[int, ...]]:
+    rows = {}
+    for n, symbols in MAIN_GROUPS.items():
+        rows |= {symbol: (1, n, m, 0, 6 - n, 9 - m, 0) for m, symbol in enumerate(symbols.split(), start=1)}
+    for n, symbols in D_BLOCK.items():
+        rows |= {symbol: (1, n, 2, d, 6 - n, 7, 11 - d) for d, symbol in enumerate(symbols.split(), start=1)}
+    del rows["-"]
+    return rows
+
+
+def test_every_element_up_to_xenon_stands_where_the_periodic_table_has_it() -> None:
+    found = {SYMBOLS[z]: element_numbers(z) for z in range(1, LAST_PUBLISHED_ELEMENT + 1)}
+    assert found == published_table()
+
+
 EXTENDED = {
     "Cs": (1, 6, 1, 0, 0, 8, 0),
     "La": (1, 6, 2, 1 / 15, 0, 7, 11 - 1 / 15),

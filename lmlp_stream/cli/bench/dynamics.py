@@ -26,6 +26,8 @@ N_BUILT_IN = 64
 """Structures that are learned where no file is given."""
 HOTTEST = 5.0
 """A run whose kinetic temperature exceeds that of its start this many times has exploded."""
+STRAIGHT = 1e-3
+"""Atoms this close to a line are on it, Å: they turn in two ways."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +106,17 @@ def dynamics(
     oscillation of the order of the timestep squared hides a small drift in a short run.
 
     Raises:
-        UsageError: The potential does not know an element of a structure.
+        UsageError: The potential does not know an element of a structure, or a structure is a single atom.
     """
     potential = _Potential(ensemble)
     runs = []
     for number, start in enumerate(workload(structures, settings.n_runs)):
         if not ensemble.covers(start.atomic_numbers):
             raise UsageError("the potential does not know every element of the structures; train it on these")
+        if start.n_atoms == 1:
+            raise UsageError(
+                f"{structures}, structure {number + 1}, is a single atom, which nothing moves; leave it out"
+            )
         runs.append(_run(potential, start, settings, seed=number, advance=advance))
     whole = [run for run in runs if run.whole]
     drifts = [Drift.of(run.shadow, run.timestep, run.n_atoms) for run in whole]
@@ -157,20 +163,16 @@ def _run(
     potential: _Potential, start: LabelledStructure, settings: Dynamics, *, seed: int, advance: Callable[[], None]
 ) -> _Run:
     structure = unlabelled(start)
-    atoms = Atoms(start.atomic_numbers, start.positions, cell=start.cell, pbc=start.pbc)
-    spread = np.sqrt(units.kB * settings.temperature * atoms.get_masses())[:, None]
-    atoms.set_momenta(spread * np.random.default_rng(seed).standard_normal((len(atoms), 3)))
-    Stationary(atoms)
-    if not start.pbc.any():
-        ZeroRotation(atoms)
+    atoms = _moving(start, settings.temperature, seed)
     masses, velocities = atoms.get_masses()[:, None], atoms.get_velocities()
+    n_freedoms = _degrees_of_freedom(start)
     dt = settings.timestep * units.fs
     energy, forces = potential.evaluate(structure)
     potential_energies, moving, pushing = [], [], []
     temperatures: list[float] = []
     for _ in range(settings.n_steps):
         kinetic = 0.5 * float((masses * velocities**2).sum())
-        temperatures.append(2 * kinetic / (3 * len(atoms) * units.kB))
+        temperatures.append(2 * kinetic / (n_freedoms * units.kB))
         if not temperatures[-1] <= HOTTEST * settings.temperature:
             break
         potential_energies.append(energy)
@@ -186,6 +188,30 @@ def _run(
         return _Run(np.zeros(0), np.zeros(0), settings.timestep, len(atoms), temperature, whole=False)
     total, shadow = _energies(np.array(potential_energies), np.array(moving), np.array(pushing), masses, dt)
     return _Run(total, shadow, settings.timestep, len(atoms), temperature, whole=True)
+
+
+def _moving(start: LabelledStructure, temperature: float, seed: int) -> Atoms:
+    """A structure with velocities drawn at a temperature (K), less what moves all of it and, in vacuum, turns it.
+
+    ASE would put the energy of what it takes away into what is left, counting 3 degrees of freedom for each atom: what
+    is left has the temperature as it was drawn.
+    """
+    atoms = Atoms(start.atomic_numbers, start.positions, cell=start.cell, pbc=start.pbc)
+    spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
+    atoms.set_momenta(spread * np.random.default_rng(seed).standard_normal((len(atoms), 3)))
+    Stationary(atoms, preserve_temperature=False)
+    if not start.pbc.any():
+        with np.errstate(divide="ignore", invalid="ignore"):  # a line has no moment of inertia around itself
+            ZeroRotation(atoms, preserve_temperature=False)
+    return atoms
+
+
+def _degrees_of_freedom(start: LabelledStructure) -> int:
+    """What `_moving` leaves of 3 for each atom: all of it moves in 3 ways and, in vacuum, turns in 3, a line in 2."""
+    centered = start.positions - start.positions.mean(axis=0)
+    is_line = np.linalg.matrix_rank(centered, tol=STRAIGHT) < 2
+    n_turns = 0 if start.pbc.any() else 2 if is_line else 3
+    return 3 * start.n_atoms - 3 - n_turns
 
 
 def _energies(

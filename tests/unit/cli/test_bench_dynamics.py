@@ -5,9 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms, units
 from ase.build import molecule
 
-from lmlp_stream.cli.bench.dynamics import Dynamics, _energies, dynamics, snapshot_potential, trained_potential
+from lmlp_stream.atoms.structure import LabelledStructure, Structure, unlabelled
+from lmlp_stream.cli.bench.dynamics import (
+    Dynamics,
+    _degrees_of_freedom,
+    _energies,
+    _moving,
+    dynamics,
+    snapshot_potential,
+    trained_potential,
+)
 from lmlp_stream.cli.main import main
 from lmlp_stream.errors import UsageError
 from lmlp_stream.potential.ensemble import Ensemble
@@ -63,6 +73,50 @@ def test_the_modified_hamiltonian_of_an_oscillator_is_kept_better_than_the_plain
     x_, v_ = np.array(position).reshape(-1, 1, 1), np.array(velocity).reshape(-1, 1, 1)
     total, shadow = _energies(0.5 * x_.ravel() ** 2, v_, -x_, np.ones((1, 1)), dt)
     assert shadow.std() < 0.01 * total.std()
+
+
+def structure(name: str, *, pbc: bool = False) -> LabelledStructure:
+    atoms = molecule(name, cell=[9.0, 9.0, 9.0], pbc=pbc)
+    return unlabelled(
+        Structure(atomic_numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell.array, pbc=atoms.pbc)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "pbc", "n_freedoms"),
+    [("N2", False, 1), ("CO2", False, 4), ("H2O", False, 3), ("CH4", False, 9), ("H2O", True, 6)],
+)
+def test_what_is_left_without_translation_and_rotation_has_the_temperature(name: str, pbc: bool, n_freedoms: int):
+    start = structure(name, pbc=pbc)
+    assert _degrees_of_freedom(start) == n_freedoms
+    energies = [_moving(start, 300.0, seed).get_kinetic_energy() for seed in range(1000)]
+    assert np.mean(energies) == pytest.approx(n_freedoms * units.kB * 300.0 / 2, rel=0.2)
+
+
+def test_nothing_moves_or_turns_as_a_whole():
+    atoms = _moving(structure("H2O"), 300.0, 0)
+    assert atoms.get_momenta().sum(axis=0) == pytest.approx(0.0, abs=1e-12)
+    assert atoms.get_angular_momentum() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_mean_temperature_is_that_of_the_initial_velocities_in_a_short_run(potential: Ensemble, tmp_path: Path):
+    atoms = molecule("H2O")
+    atoms.info["energy"] = -1.0
+    atoms.arrays["forces"] = np.zeros((3, 3))
+    path = tmp_path / "water.extxyz"
+    atoms.write(path)
+    figures = dynamics(potential, path, runs(0.001, 5, n_runs=100), nothing)
+    assert figures["mean_temperature_k"] == pytest.approx(3000.0, rel=0.3)
+
+
+def test_a_single_atom_is_refused(potential: Ensemble, tmp_path: Path):
+    atoms = Atoms("H")
+    atoms.info["energy"] = -13.6
+    atoms.arrays["forces"] = np.zeros((1, 3))
+    path = tmp_path / "atom.extxyz"
+    atoms.write(path)
+    with pytest.raises(UsageError, match=r"atom\.extxyz, structure 1, is a single atom"):
+        dynamics(potential, path, runs(0.5, 5), nothing)
 
 
 def test_the_potential_of_a_snapshot_runs_in_double_precision(potential: Ensemble, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ N_BUILT_IN = 64
 """Structures that are learned where no file is given."""
 HOTTEST = 5.0
 """A run whose kinetic temperature exceeds that of its start this many times has exploded."""
+LEAST_STEPS = 5
+"""A drift is fitted to three energies at least, and the modified Hamiltonian is not known at both ends of a run."""
 STRAIGHT = 1e-3
 """Atoms this close to a line are on it, Å: they turn in two ways."""
 
@@ -39,6 +42,9 @@ class Dynamics:
         timestep: fs.
         picoseconds: Length of each run, ps.
         n_runs: Runs, each from another structure and other velocities.
+
+    Raises:
+        UsageError: A number is not above 0 and finite, or a run has fewer than `LEAST_STEPS` steps.
     """
 
     temperature: float
@@ -46,10 +52,21 @@ class Dynamics:
     picoseconds: float
     n_runs: int
 
+    def __post_init__(self) -> None:
+        for name in ("temperature", "timestep", "picoseconds"):
+            value = getattr(self, name)
+            if not 0.0 < value < inf:
+                raise UsageError(f"--{name} {value} of bench dynamics is not above 0 and finite; give a number that is")
+        if self.n_steps < LEAST_STEPS:
+            raise UsageError(
+                f"--picoseconds {self.picoseconds} at --timestep {self.timestep} fs is {self.n_steps} steps, too few "
+                f"for a drift; give at least {LEAST_STEPS} steps"
+            )
+
     @property
     def n_steps(self) -> int:
         """Steps of each run."""
-        return max(2, round(1000.0 * self.picoseconds / self.timestep))
+        return round(1000.0 * self.picoseconds / self.timestep)
 
 
 def snapshot_potential(folder: str) -> Ensemble:

@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from math import isfinite, isnan
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ase.build import molecule
 
 from lmlp_stream.atoms.structure import LabelledStructure, Structure, unlabelled
 from lmlp_stream.cli.bench.dynamics import (
+    LEAST_STEPS,
     Dynamics,
     _degrees_of_freedom,
     _energies,
@@ -46,6 +48,26 @@ def test_a_drift_is_found_in_what_a_real_run_prints(monkeypatch, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert (figures["n_runs"], figures["n_exploded"], figures["n_steps"]) == (2, 0, 10)
     assert isfinite(figures["drift_ev_per_atom_per_ns"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"picoseconds": 0.001}, "--picoseconds 0.001 at --timestep 0.5 fs is 2 steps"),
+        ({"picoseconds": -1.0}, "--picoseconds -1.0 of bench dynamics is not above 0"),
+        ({"timestep": 0.0}, "--timestep 0.0 of bench dynamics is not above 0"),
+        ({"temperature": -3.0}, "--temperature -3.0 of bench dynamics is not above 0"),
+        ({"temperature": float("nan")}, "--temperature nan of bench dynamics is not above 0"),
+    ],
+)
+def test_numbers_that_make_no_run_are_refused(changed: dict[str, float], sentence: str):
+    with pytest.raises(UsageError, match=sentence):
+        replace(Dynamics(temperature=300.0, timestep=0.5, picoseconds=1.0, n_runs=1), **changed)
+
+
+def test_the_shortest_run_has_a_drift(potential: Ensemble):
+    figures = dynamics(potential, None, runs(0.5, LEAST_STEPS), nothing)
+    assert isfinite(figures["drift_standard_error_ev_per_atom_per_ns"])
 
 
 def test_a_smaller_step_keeps_the_energy_better(potential: Ensemble):

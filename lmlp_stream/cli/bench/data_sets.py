@@ -5,9 +5,16 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from lmlp_stream.errors import UsageError
 from lmlp_stream.farm.files import read_structures
@@ -25,6 +32,9 @@ class DataSet(BaseModel):
         atomic_energies: File of isolated atoms or JSON object of energies in eV by symbol; None: fitted.
         steps: Optimizer steps; None: as many as the labels buy in a stream, and enough for a small set.
         settings: `section.key=value` of this data set.
+
+    Raises:
+        UsageError: The share that is held out is not between 0 and 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,10 +42,18 @@ class DataSet(BaseModel):
     name: str
     train: Path
     test: Path | None = None
-    hold_out: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    hold_out: float = 0.1
     atomic_energies: Path | None = None
     steps: PositiveInt | None = None
     settings: tuple[str, ...] = ()
+
+    @field_validator("hold_out")
+    @classmethod
+    def _is_share(cls, share: float, known: ValidationInfo) -> float:
+        if not 0.0 < share < 1.0:
+            name = known.data.get("name", "a set without a name")
+            raise UsageError(f"hold-out {share} of {name} is not a share between 0 and 1; give for example 0.1")
+        return share
 
 
 def read_list(path: Path) -> tuple[DataSet, ...]:

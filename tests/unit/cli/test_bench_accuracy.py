@@ -123,6 +123,19 @@ def test_nothing_to_measure_is_a_usage_error(monkeypatch, capsys):
     assert "--train" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("share", [0, 2, -1, "nan"])
+def test_a_hold_out_that_is_no_share_is_a_usage_error(monkeypatch, capsys, train: Path, share: object):
+    assert run(monkeypatch, "--train", train, "--hold-out", share) == 2
+    assert "of train.extxyz is not a share between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_hold_out_of_a_list_that_is_no_share_is_refused_with_its_set(tmp_path: Path):
+    path = tmp_path / "sets.toml"
+    path.write_text('[[set]]\nname = "water"\ntrain = "b"\nhold_out = 1.0\n')
+    with pytest.raises(UsageError, match=r"hold-out 1\.0 of water"):
+        read_list(path)
+
+
 @pytest.mark.parametrize("text", ['[[set]]\nname = "a"\n', '[[set]]\nname = "a"\ntrain = "b"\nepochs = 3\n', "[[set"])
 def test_a_wrong_list_is_refused_with_its_name(tmp_path: Path, text: str):
     path = tmp_path / "sets.toml"

@@ -52,9 +52,13 @@ def accuracy(
     if train:
         one = DataSet(name=train.name, train=train, test=test, hold_out=hold_out, atomic_energies=atomic_energies)
         chosen.append(one)
-    chosen = [data for data in chosen if not only or data.name in only]
     if not chosen:
-        raise UsageError("no data set is chosen; give --train FILE, or --sets FILE and names that stand in it")
+        raise UsageError("no data set is chosen; give --train FILE, or --sets FILE")
+    known = [data.name for data in chosen]
+    unknown = [name for name in only or () if name not in known]
+    if unknown:
+        raise UsageError(f"--only {', '.join(unknown)}: no such data set; these are: {', '.join(known)}")
+    chosen = [data for data in chosen if not only or data.name in only]
     rows = []
     for data, varied in product(chosen, list(variations(vary or ()))):
         run = bench.prepare(data, config, settings or (), varied, steps)

@@ -33,13 +33,13 @@ def dynamics(
     from lmlp_stream.cli.bench import dynamics as bench
     from lmlp_stream.cli.bench.workload import BUILT_IN
 
+    settings = bench.Dynamics(temperature=temperature, timestep=timestep, picoseconds=picoseconds, n_runs=runs)
     torch.set_num_threads(threads)
     if snapshot:
         potential = bench.snapshot_potential(snapshot)
     else:
         with counting("steps of training", train_steps) as advance:
             potential = bench.trained_potential(structures, members, train_steps, advance)
-    settings = bench.Dynamics(temperature=temperature, timestep=timestep, picoseconds=picoseconds, n_runs=runs)
     with counting("time steps", runs * settings.n_steps) as advance:
         figures = bench.dynamics(potential, structures, settings, advance)
     told = {

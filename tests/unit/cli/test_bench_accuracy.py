@@ -118,6 +118,11 @@ def test_a_list_names_its_sets_and_only_some_are_taken(monkeypatch, capsys, tmp_
     assert (row["set"], row["steps"]) == ("second", 3)
 
 
+def test_a_name_that_no_set_has_is_named_with_those_that_are_known(monkeypatch, capsys, train: Path):
+    assert run(monkeypatch, "--train", train, "--only", train.name, "--only", "typo") == 2
+    assert "--only typo: no such data set; these are: train.extxyz" in capsys.readouterr().err
+
+
 def test_nothing_to_measure_is_a_usage_error(monkeypatch, capsys):
     assert run(monkeypatch) == 2
     assert "--train" in capsys.readouterr().err

@@ -65,6 +65,17 @@ def test_numbers_that_make_no_run_are_refused(changed: dict[str, float], sentenc
         replace(Dynamics(temperature=300.0, timestep=0.5, picoseconds=1.0, n_runs=1), **changed)
 
 
+def test_numbers_that_make_no_run_are_refused_before_anything_is_learned(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lmlp-stream", "bench", "dynamics", "--picoseconds", "0.001"])
+    monkeypatch.setattr(
+        "lmlp_stream.cli.bench.dynamics.trained_potential", lambda *_: pytest.fail("it learns before it checks")
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "too few for a drift" in capsys.readouterr().err
+
+
 def test_the_shortest_run_has_a_drift(potential: Ensemble):
     figures = dynamics(potential, None, runs(0.5, LEAST_STEPS), nothing)
     assert isfinite(figures["drift_standard_error_ev_per_atom_per_ns"])

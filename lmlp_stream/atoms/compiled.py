@@ -17,15 +17,16 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
 
     Its code is kept beside the package, or in the user's cache folder where the package cannot be written; where
     neither can, each process compiles anew. It is kept under the function's qualified name, which gets a digest of all
-    kernels: machine code holds that of the functions it calls, whose files numba does not look at.
+    kernels: machine code holds that of the functions it calls, whose files numba does not look at. Code of earlier
+    digests stays.
 
     Sums may be reassociated and multiplications contracted with additions, but what is not finite stays so. Equal input
     gives equal bits on one machine.
     """
-    function.__qualname__ += f"_{_digest()}"
     try:
+        function.__qualname__ += f"_{_digest()}"
         return _in_machine_code(function, cache=True)
-    except RuntimeError:  # there is no folder where code can be kept
+    except (OSError, RuntimeError):  # the package is no folder, or there is none where code can be kept
         return _in_machine_code(function, cache=False)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lmlp_stream.atoms.batch import Example, collate, composition_of
+from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
@@ -108,7 +108,7 @@ def labelled_structures(path: Path, *, partly: bool = False) -> Iterator[Labelle
 
 
 def _has_undetermined_energy(ensemble: Ensemble, structure: LabelledStructure) -> bool:
-    return not isnan(structure.energy) and not ensemble.baseline.covers(composition_of(structure.atomic_numbers))
+    return not isnan(structure.energy) and not ensemble.determines(structure.atomic_numbers)
 
 
 def _check_elements(ensemble: Ensemble, structure: LabelledStructure, path: Path) -> None:

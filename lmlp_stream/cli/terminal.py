@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from math import isfinite
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lmlp_stream.service.history import finite
 
 console = Console(stderr=True)
 
@@ -26,9 +27,9 @@ def answer(sentence: str, figures: Mapping[str, object], *, as_json: bool) -> No
     typer.echo(json_text(figures) if as_json else sentence)
 
 
-def json_text(figures: Mapping[str, object], *, indent: int | None = None) -> str:
+def json_text(figures: object, *, indent: int | None = None) -> str:
     """Figures as JSON; what is not finite, for which JSON has no word, is null."""
-    return json.dumps(_finite(figures), ensure_ascii=False, allow_nan=False, indent=indent)
+    return json.dumps(finite(figures), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def listed(figures: Mapping[str, object]) -> str:
@@ -38,14 +39,6 @@ def listed(figures: Mapping[str, object]) -> str:
     """
     width = max(map(len, figures))
     return "\n".join(f"{name:<{width}}  {_shown(name, value)}" for name, value in figures.items())
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _shown(name: str, value: object) -> str:

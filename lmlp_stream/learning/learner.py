@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from lmlp_stream.atoms.batch import Batch, collate, composition_of
+from lmlp_stream.atoms.batch import Batch, collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import Config
 from lmlp_stream.errors import DivergedError
@@ -138,7 +138,8 @@ class Learner:
         unabsorbed = [structure for structure in fresh if self._memory.kept(structure.id) is None]
         self._memory.remember([*came, *back])
         held_out = {structure.id for structure in came if self._memory.is_held_out(structure)}
-        self._quarantine.learned(came, unpredicted=came_ids - errors.keys(), held_out=held_out)
+        judged = errors.keys() | (held_out & {waited.structure.id for waited in judgement.released})
+        self._quarantine.learned(came, unpredicted=came_ids - judged, held_out=held_out)
         n_learned = len(came) - len(held_out)
         self.labels_learned += n_learned
         exploding = self._exploding(fresh)
@@ -375,7 +376,7 @@ class Learner:
 
     def _covers(self, structure: LabelledStructure) -> bool:
         numbers = structure.atomic_numbers
-        return self.ensemble.covers(numbers) and self.ensemble.baseline.covers(composition_of(numbers))
+        return self.ensemble.covers(numbers) and self.ensemble.determines(numbers)
 
     def _spend(self, n_learned: int) -> int:
         """Steps that the labels of a tick buy; a fraction is carried over, what exceeds the cap is not."""

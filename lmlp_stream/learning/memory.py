@@ -12,7 +12,7 @@ from lmlp_stream.learning.columns import from_columns, in_room, to_columns
 from lmlp_stream.learning.coverage import Coverage
 from lmlp_stream.learning.descriptor_cache import DescriptorCache
 from lmlp_stream.learning.known_ids import KnownIds
-from lmlp_stream.learning.reservoir import Reservoir, is_held_out
+from lmlp_stream.learning.reservoir import Reservoir, hold_out_salt, is_held_out
 
 
 class Memory:
@@ -26,12 +26,12 @@ class Memory:
     def __init__(self, config: Config, functions: SymmetryFunctions) -> None:
         self._cache = DescriptorCache(functions, config.learning.cache_bytes)
         self.reservoir = self._rehearsed(config)
-        self.hold_out = Reservoir(config.rehearsal.holdout_capacity, f"{config.seed}/hold-out")
+        self._salt = hold_out_salt(config.seed)
+        self.hold_out = Reservoir(config.rehearsal.holdout_capacity, self._salt)
         self._known = KnownIds(config.learning.remembered_ids)
         self._condemned = KnownIds(config.learning.remembered_ids)
         self._vouched = KnownIds(config.learning.remembered_ids)
         self._share = config.rehearsal.holdout_share
-        self._salt = f"{config.seed}/hold-out"
 
     def admit(self, structures: Sequence[LabelledStructure]) -> list[LabelledStructure]:
         """The structures whose ids are new, and once those that were condemned and are vouched for now."""

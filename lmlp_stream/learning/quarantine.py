@@ -151,7 +151,7 @@ class Quarantine:
             del self._learned[next(iter(self._learned))]
 
     def unaudited(self) -> list[str]:
-        """Ids of learned structures whose audit is due."""
+        """Ids of structures whose audit is due."""
         return [id_ for id_, one in self._learned.items() if id_ not in self._waiting and self._is_audit_due(one)]
 
     def audited(self, structures: Sequence[LabelledStructure], rows: np.ndarray) -> list[LabelledStructure]:

@@ -22,6 +22,11 @@ def lot(salt: str, text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), key=salt.encode(), digest_size=8).digest(), "little")
 
 
+def hold_out_salt(seed: int) -> str:
+    """Key of the lots by which a learner holds groups out."""
+    return f"{seed}/hold-out"
+
+
 def is_held_out(structure: LabelledStructure, share: float, salt: str) -> bool:
     """Whether the lot of the structure's group falls among the held-out `share` (0..1) of all groups."""
     return lot(f"{salt}/group", structure.group_or_id) < share * N_LOTS

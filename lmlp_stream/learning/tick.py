@@ -57,7 +57,7 @@ class TickReport:
         n_held_out: Structures that are held out from now on, those that came out of quarantine included.
         n_unlearned: Structures that wait from now on and were never learned, less those that waited and are learned.
         n_released: Structures that came out of quarantine, those that had been learned before included.
-        n_recalled: Structures that had been learned and wait now, because they do not fit what came later.
+        n_recalled: Structures that had been learned, or held out unjudged, and wait now: what came later fits better.
         n_waiting: Structures in quarantine now.
         arrivals: The accepted structures in their order.
         new_elements: Atomic numbers whose networks were added.

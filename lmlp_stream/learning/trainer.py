@@ -69,7 +69,7 @@ class Trainer:
 
     def __init__(self, config: Config) -> None:
         dtype = getattr(torch, config.potential.dtype)
-        device = _device(config.potential.device)
+        device = find_device(config.potential.device, setting="potential.device", error=ConfigError)
         spec = spec_of(config.symmetry)
         self._config = config
         self.functions = SymmetryFunctions(spec, dtype, device)
@@ -248,10 +248,6 @@ def _above_baseline(baseline: Baseline, batch: Batch) -> float:
     above = (batch.energy - baseline.energy(batch.composition)) / batch.n_atoms
     known = above[~torch.isnan(above)]
     return float(known.median()) if len(known) else 0.0
-
-
-def _device(name: str) -> torch.device:
-    return find_device(name, setting="potential.device", error=ConfigError)
 
 
 def _atomic_energies(config: Config) -> dict[int, float]:

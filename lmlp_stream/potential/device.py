@@ -16,10 +16,10 @@ def find_device(name: str, *, setting: str, error: type[LmlpStreamError]) -> tor
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if n_gpus else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as cause:
-        raise error(f"{setting} = {name!r} is none of auto, cpu, cuda and cuda:N") from cause
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or not (name == "cuda" or index.isdecimal())):
+        raise error(f"{setting} = {name!r} is none of auto, cpu, cuda and cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         raise error(f"{setting} = {name!r}, but torch finds {n_gpus} GPUs here; use auto or cpu")
     return device

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.atoms.batch import Batch, composition_of
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.forces import forces_and_stress
@@ -122,6 +123,10 @@ class Ensemble:
     def covers(self, atomic_numbers: Iterable[int]) -> bool:
         """Whether every element has a network."""
         return all(int(z) in self.parameters for z in atomic_numbers)
+
+    def determines(self, atomic_numbers: Int[np.ndarray, "A"]) -> bool:
+        """Whether the energy of such a composition follows from those that were learned."""
+        return self.baseline.covers(composition_of(atomic_numbers))
 
     def add_element(
         self, z: int, values: Float[Tensor, "n D"], generator: torch.Generator, energy: float = 0.0

@@ -18,7 +18,7 @@ class History:
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Write one line; a figure that is not finite becomes null."""
-        self._file.write(json.dumps({"kind": kind, **_finite(fields)}, allow_nan=False) + "\n")
+        self._file.write(json.dumps({"kind": kind, **finite(fields)}, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -26,11 +26,12 @@ class History:
         self._file.close()
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value with null for every figure that is not finite: JSON has no word for it."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmlp_stream.atoms.batch import Batch, Example, collate, composition_of
+from lmlp_stream.atoms.batch import Batch, Example, collate
 from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import Structure, unlabelled
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
@@ -90,7 +90,7 @@ class Evaluator:
         prediction = self._folded.predict(batch)
         published = self._published(prediction, batch)
         widths = self._widths(prediction, batch)
-        known = self._ensemble.baseline.covers(composition_of(structure.atomic_numbers))
+        known = self._ensemble.determines(structure.atomic_numbers)
         return Evaluation(
             energy=float(prediction.mean_energy),
             forces=_array(prediction.mean_forces),

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from math import floor
+from dataclasses import dataclass, replace
+from math import floor, nan
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lmlp_stream.config import Config, load_config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.learning.evaluation import error_rows, summary
 from lmlp_stream.learning.learner import Learner, portions
-from lmlp_stream.learning.reservoir import is_held_out
+from lmlp_stream.learning.reservoir import hold_out_salt, is_held_out
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
 from lmlp_stream.wire.record import Limits
@@ -109,8 +109,10 @@ def measure(run: Run, advance: Callable[[], None]) -> dict[str, Any]:
 def errors(ensemble: Ensemble, structures: Structures) -> dict[str, float]:
     """Errors of the ensemble, and as `member_*` those of one member alone, averaged over the members.
 
-    Energies in meV per atom and (`*_mev`) per structure, forces in meV/Å.
+    Energies in meV per atom and (`*_mev`) per structure, forces in meV/Å. What does not follow from the compositions
+    that were learned is left out of the energies.
     """
+    structures = [s if ensemble.determines(s.atomic_numbers) else replace(s, energy=nan) for s in structures]
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     together, alone = [], []
     for some in portions(structures):
@@ -149,7 +151,7 @@ def _check_elements(data: DataSet, structures: Structures, last: int) -> None:
 
 
 def _check_learned(data: DataSet, train: Structures, test: Structures, config: Config) -> None:
-    salt, share = f"{config.seed}/hold-out", config.rehearsal.holdout_share
+    salt, share = hold_out_salt(config.seed), config.rehearsal.holdout_share
     learned = [structure for structure in train if not is_held_out(structure, share, salt)]
     unknown = sorted(_elements(test) - _elements(learned))
     if unknown:

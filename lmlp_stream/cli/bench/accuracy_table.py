@@ -1,9 +1,10 @@
 """The table of accuracies as Markdown and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from lmlp_stream.cli.terminal import json_text
 
 Row = Mapping[str, Any]
 
@@ -30,7 +31,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def write_tables(stem: Path, rows: Sequence[Row]) -> None:
     """Write `STEM.json` and `STEM.md`, over those that are there."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_name(f"{stem.name}.json").write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
+    stem.with_name(f"{stem.name}.json").write_text(json_text(list(rows), indent=1) + "\n", encoding="utf-8")
     stem.with_name(f"{stem.name}.md").write_text(markdown(rows), encoding="utf-8")
 
 

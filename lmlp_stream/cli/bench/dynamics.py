@@ -26,10 +26,10 @@ from lmlp_stream.store.snapshot import load
 N_BUILT_IN = 64
 """Structures that are learned where no file is given."""
 HOTTEST = 5.0
-"""A run whose kinetic temperature exceeds that of its start this many times has exploded."""
+"""A run whose kinetic temperature exceeds that of its start, and that asked for, this many times has exploded."""
 LEAST_STEPS = 5
 """A drift is fitted to three energies at least, and the modified Hamiltonian is not known at both ends of a run."""
-STRAIGHT = 1e-3
+STRAIGHT = 1e-8
 """Atoms this close to a line are on it, Å: they turn in two ways."""
 
 
@@ -125,16 +125,16 @@ def dynamics(
     Raises:
         UsageError: The potential does not know an element of a structure, or a structure is a single atom.
     """
-    potential = _Potential(ensemble)
-    runs = []
-    for number, start in enumerate(workload(structures, settings.n_runs)):
+    starts = workload(structures, settings.n_runs)
+    for number, start in enumerate(starts):
         if not ensemble.covers(start.atomic_numbers):
             raise UsageError("the potential does not know every element of the structures; train it on these")
         if start.n_atoms == 1:
             raise UsageError(
                 f"{structures}, structure {number + 1}, is a single atom, which nothing moves; leave it out"
             )
-        runs.append(_run(potential, start, settings, seed=number, advance=advance))
+    potential = _Potential(ensemble)
+    runs = [_run(potential, start, settings, seed=number, advance=advance) for number, start in enumerate(starts)]
     whole = [run for run in runs if run.whole]
     drifts = [Drift.of(run.shadow, run.timestep, run.n_atoms) for run in whole]
     largest = max(drifts, key=lambda drift: abs(drift.slope), default=Drift.mean(()))
@@ -190,7 +190,7 @@ def _run(
     for _ in range(settings.n_steps):
         kinetic = 0.5 * float((masses * velocities**2).sum())
         temperatures.append(2 * kinetic / (n_freedoms * units.kB))
-        if not temperatures[-1] <= HOTTEST * settings.temperature:
+        if not temperatures[-1] <= HOTTEST * max(settings.temperature, temperatures[0]):
             break
         potential_energies.append(energy)
         moving.append(velocities)

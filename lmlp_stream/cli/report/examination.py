@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from lmlp_stream.atoms.batch import Example, collate, composition_of
+from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.evaluate import labelled_structures
@@ -40,7 +40,7 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> 
     atomic_numbers = np.concatenate([structure.atomic_numbers for structure in structures])
     widths = intervals.widths(energy_std, disagreement.reshape(-1, 3), atomic_numbers)
     domains = tuple(structure.domain for structure in structures)
-    determined = [ensemble.baseline.covers(composition_of(structure.atomic_numbers)) for structure in structures]
+    determined = [ensemble.determines(structure.atomic_numbers) for structure in structures]
     energies = np.array([structure.energy / structure.n_atoms for structure in structures])
     energies[~np.array(determined)] = nan
     predicted = np.array([energy / s.n_atoms for (energy, _, _), s in zip(predictions, structures, strict=True)])

@@ -50,8 +50,7 @@ def _header(figures: ReportFigures) -> str:
         (f"{len(history.answers)} <small>of {len(figures.requests)}</small>", "label requests answered"),
     ]
     if figures.test:
-        energy_error = number(figures.test.energy_rmse, 1000.0)
-        tiles.append((f"{energy_error} <small>meV/atom</small>", "energy RMSE on the test file"))
+        tiles.append((f"{_mev(figures.test.energy_rmse)} <small>meV/atom</small>", "energy RMSE on the test file"))
         tiles.append((f"{1000 * figures.test.force_rmse:.0f} <small>meV/Å</small>", "force RMSE on the test file"))
     minutes = (history.ticks[-1].time - history.ticks[0].time) / 60.0 if history.ticks else 0.0
     elements = " ".join(history.elements) or "no element yet"
@@ -110,8 +109,12 @@ def _ends(arrivals: Sequence[Arrival]) -> tuple[float | None, float | None]:
     return force_rmse(arrivals[:quarter]), force_rmse(arrivals[-quarter:])
 
 
+def _mev(value: float | None) -> str:
+    return "–" if value is None else f"{1000 * value:.1f}"
+
+
 def _parity(test: TestFigures) -> str:
-    energies = f"<b>Energies.</b> RMSE {number(test.energy_rmse, 1000.0)} meV/atom"
+    energies = f"<b>Energies.</b> RMSE {_mev(test.energy_rmse)} meV/atom"
     if n_undetermined := int((~test.is_determined).sum()):
         energies += f"; without {counted(n_undetermined, 'structure')} of compositions that no learned one determines"
     return section(

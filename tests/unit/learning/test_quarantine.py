@@ -9,7 +9,7 @@ from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import QuarantineConfig
 from lmlp_stream.learning.evidence import EVIDENCE
 from lmlp_stream.learning.learner import Learner
-from lmlp_stream.learning.quarantine import AUDIT, EARLY, LATE, SOON, Quarantine
+from lmlp_stream.learning.quarantine import AUDIT, EARLY, LATE, SOON, Quarantine, Waiting
 from tests.unit.learning.structures import METHANE, WATER, labelled
 from tests.unit.learning.test_learner import assert_equal_states, config_of
 
@@ -308,15 +308,32 @@ def test_a_learner_condemns_a_flipped_gradient_and_learns_it_once_somebody_vouch
     assert learner.process_tick([again]).n_duplicates == 1
 
 
-def test_a_learner_forgets_nothing_of_its_hold_out_but_what_it_could_not_judge():
+def test_a_learner_audits_nothing_that_is_held_out_and_was_judged_though_it_waited():
     learner = Learner(config_of(rehearsal={"holdout_share": 0.5}, learning={"steps_per_record": 2.0}))
     structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(240)]
-    n_recalled = 0
+    late = next(item for item in structures[120:] if learner._memory.is_held_out(item))
+    arrived = learner._quarantine.arrived
+
+    def come_a_tick_later(some: list[LabelledStructure], rows: np.ndarray) -> set[str]:
+        waiting = arrived(some, rows)
+        if late in some:
+            return {*waiting, late.id}
+        if late.id not in came and late.id in learner._memory._known:
+            learner._quarantine._waiting[late.id] = Waiting(late, learner._quarantine._n_judged)
+            came.add(late.id)
+        return waiting
+
+    came: set[str] = set()
+    learner._quarantine.arrived = come_a_tick_later
+    n_recalled, kept, audited = 0, False, set()
     for first in range(0, len(structures), 10):
         n_recalled += learner.process_tick(structures[first : first + 10]).n_recalled
-    audited = learner._quarantine._learned
+        kept |= learner._memory.kept(late.id) is late
+        audited |= learner._quarantine._learned.keys()
     assert n_recalled > 0
-    assert not any(learner._memory.is_held_out(item) for item in structures if item.id in audited)
+    assert kept
+    assert late.id not in audited
+    assert not any(learner._memory.is_held_out(item) for item in structures if item.id in learner._quarantine._learned)
 
 
 def test_stopping_changes_no_bit_of_what_a_quarantine_does():

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from lmlp_stream.atoms.batch import Example, collate, composition_of
+from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.stream.domains import SALT, Domain
@@ -62,9 +62,7 @@ def _tested(learner: Learner, structures: Sequence[LabelledStructure]) -> np.nda
     ensemble, intervals = learner.ensemble, learner.assess().intervals
     functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
     known = [
-        item
-        for item in structures
-        if ensemble.covers(item.atomic_numbers) and ensemble.baseline.covers(composition_of(item.atomic_numbers))
+        item for item in structures if ensemble.covers(item.atomic_numbers) and ensemble.determines(item.atomic_numbers)
     ]
     rows = []
     for some in portions(known):

@@ -23,7 +23,7 @@ from lmlp_stream.cli.terminal import json_text
 from lmlp_stream.config import Config
 
 KEY_LENGTH = 12
-KEPT = [field.name for field in fields(Run)]
+KEPT = [field.name for kind in (Run, Moment, Quarter, SquaredErrors) for field in fields(kind)]
 """What is kept of a run; runs of which something else was kept are not read."""
 
 

@@ -85,7 +85,7 @@ class Examination:
         if not ensemble.covers(self._numbers):
             return None
         whole = pooled(_squared_errors(ensemble, batch) for batch in self._batches)
-        known = all(ensemble.baseline.covers(composition_of(z)) for z in self._compositions.values())
+        known = all(ensemble.determines(z) for z in self._compositions.values())
         if whole is None or known:
             return whole
         return SquaredErrors((), whole.n_energies, whole.force, whole.n_forces)

@@ -18,7 +18,9 @@ from lmlp_stream.errors import ConfigError
 NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PublicKey = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
+"""Pattern of the names of devices."""
+Device = Annotated[str, Field(pattern=DEVICE)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 

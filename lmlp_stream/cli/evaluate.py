@@ -1,6 +1,6 @@
 """Errors of a snapshot on the labelled structures of a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from math import isnan, nan
@@ -41,16 +41,15 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     potential = ensemble.folded()
     structures = labelled_structures(path, partly=True)
-    rows, n_undetermined, n_without_forces = [], 0, 0
+    rows, n_without_energy, n_without_forces = [], 0, 0
     while some := list(islice(structures, PREDICTED_TOGETHER)):
         for structure in some:
             _check_elements(ensemble, structure, path)
+        n_without_energy += sum(isnan(structure.energy) for structure in some)
+        some = determined(ensemble, some)
         batch = collate([Example(structure, functions.evaluate(structure)) for structure in some])
         found = Residuals.of(potential.predict(batch), batch)
-        undetermined = np.array([_has_undetermined_energy(ensemble, structure) for structure in some])
-        found = replace(found, energy=np.where(undetermined, nan, found.energy))
         rows.append(error_rows(found, found.widths(intervals)))
-        n_undetermined += int(undetermined.sum())
         n_without_forces += sum(s.n_atoms > 1 and bool(np.isnan(s.forces).any()) for s in some)
         for _ in some:
             advance()
@@ -67,8 +66,8 @@ def evaluate(ensemble: Ensemble, intervals: Intervals, path: Path, advance: Call
     }
     return {
         "n_structures": errors.n_structures,
-        "n_without_energy": int(np.isnan(every["energy_error"]).sum()) - n_undetermined,
-        "n_energy_undetermined": n_undetermined,
+        "n_without_energy": n_without_energy,
+        "n_energy_undetermined": int(np.isnan(every["energy_error"]).sum()) - n_without_energy,
         "n_without_forces": n_without_forces,
         **{name: value for name, value in figures.items() if not np.isnan(value)},
     }
@@ -107,8 +106,9 @@ def labelled_structures(path: Path, *, partly: bool = False) -> Iterator[Labelle
         yield labelled(atoms, labels, naming, place=place, level_of_theory="", source="")
 
 
-def _has_undetermined_energy(ensemble: Ensemble, structure: LabelledStructure) -> bool:
-    return not isnan(structure.energy) and not ensemble.determines(structure.atomic_numbers)
+def determined(ensemble: Ensemble, structures: Iterable[LabelledStructure]) -> list[LabelledStructure]:
+    """The structures, without energies (NaN) that do not follow from the compositions that were learned."""
+    return [s if ensemble.determines(s.atomic_numbers) else replace(s, energy=nan) for s in structures]
 
 
 def _check_elements(ensemble: Ensemble, structure: LabelledStructure, path: Path) -> None:

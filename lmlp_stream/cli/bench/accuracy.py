@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import floor, nan
+from dataclasses import dataclass
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.data_sets import DataSet, atomic_energies
-from lmlp_stream.cli.evaluate import labelled_structures
+from lmlp_stream.cli.evaluate import determined, labelled_structures
 from lmlp_stream.config import Config, load_config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.learning.evaluation import error_rows, summary
@@ -112,7 +112,7 @@ def errors(ensemble: Ensemble, structures: Structures) -> dict[str, float]:
     Energies in meV per atom and (`*_mev`) per structure, forces in meV/Å. What does not follow from the compositions
     that were learned is left out of the energies.
     """
-    structures = [s if ensemble.determines(s.atomic_numbers) else replace(s, energy=nan) for s in structures]
+    structures = determined(ensemble, structures)
     functions = SymmetryFunctions(ensemble.spec, dtype=ensemble.dtype, device=ensemble.device)
     together, alone = [], []
     for some in portions(structures):

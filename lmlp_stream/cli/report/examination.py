@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
-from lmlp_stream.cli.evaluate import labelled_structures
+from lmlp_stream.cli.evaluate import determined, labelled_structures
 from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.report.figures import TestFigures
 from lmlp_stream.config import Config
@@ -40,9 +40,7 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> 
     atomic_numbers = np.concatenate([structure.atomic_numbers for structure in structures])
     widths = intervals.widths(energy_std, disagreement.reshape(-1, 3), atomic_numbers)
     domains = tuple(structure.domain for structure in structures)
-    determined = [ensemble.determines(structure.atomic_numbers) for structure in structures]
-    energies = np.array([structure.energy / structure.n_atoms for structure in structures])
-    energies[~np.array(determined)] = nan
+    energies = np.array([structure.energy / structure.n_atoms for structure in determined(ensemble, structures)])
     predicted = np.array([energy / s.n_atoms for (energy, _, _), s in zip(predictions, structures, strict=True)])
     origin = domain_means(energies, domains)
     return TestFigures(

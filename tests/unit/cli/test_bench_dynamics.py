@@ -115,6 +115,13 @@ def structure(name: str, *, pbc: bool = False) -> LabelledStructure:
     )
 
 
+def labelled_file(path: Path, atoms: Atoms) -> Path:
+    atoms.info["energy"] = -1.0
+    atoms.arrays["forces"] = np.zeros((len(atoms), 3))
+    atoms.write(path)
+    return path
+
+
 @pytest.mark.parametrize(
     ("name", "pbc", "n_freedoms"),
     [("N2", False, 1), ("CO2", False, 4), ("H2O", False, 3), ("CH4", False, 9), ("H2O", True, 6)],
@@ -133,21 +140,13 @@ def test_nothing_moves_or_turns_as_a_whole():
 
 
 def test_the_mean_temperature_is_that_of_the_initial_velocities_in_a_short_run(potential: Ensemble, tmp_path: Path):
-    atoms = molecule("H2O")
-    atoms.info["energy"] = -1.0
-    atoms.arrays["forces"] = np.zeros((3, 3))
-    path = tmp_path / "water.extxyz"
-    atoms.write(path)
+    path = labelled_file(tmp_path / "water.extxyz", molecule("H2O"))
     figures = dynamics(potential, path, runs(0.001, 5, n_runs=100), nothing)
     assert figures["mean_temperature_k"] == pytest.approx(3000.0, rel=0.3)
 
 
 def test_a_single_atom_is_refused(potential: Ensemble, tmp_path: Path):
-    atoms = Atoms("H")
-    atoms.info["energy"] = -13.6
-    atoms.arrays["forces"] = np.zeros((1, 3))
-    path = tmp_path / "atom.extxyz"
-    atoms.write(path)
+    path = labelled_file(tmp_path / "atom.extxyz", Atoms("H"))
     with pytest.raises(UsageError, match=r"atom\.extxyz, structure 1, is a single atom"):
         dynamics(potential, path, runs(0.5, 5), nothing)
 

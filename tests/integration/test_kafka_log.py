@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from lmlp_stream.broker.kafka import connection as connection_module
 from lmlp_stream.broker.kafka import sink as sink_module
 from lmlp_stream.broker.kafka import source
 from lmlp_stream.broker.kafka.connection import Connection
@@ -222,6 +223,50 @@ def test_a_message_for_a_topic_that_was_not_written_to_yet_waits_for_a_broker_th
     again.join()
     sink.close()
     assert [message.value for message in read(log, {Partition(topics[1], 0): 0}, 1)] == [b"during"]
+    log.close()
+    broker.stop()
+    gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+@pytest.mark.parametrize("deed", ["create", "read"])
+def test_a_program_that_begins_waits_for_a_broker_that_is_away(
+    new_kafka: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deed: str
+) -> None:
+    """A client of kafka-python gives up while it is made: the broker is killed just before."""
+    caplog.set_level(logging.CRITICAL, logger="kafka")
+    broker = new_kafka()
+    broker.start()
+    monkeypatch.setattr(connection_module, "CONNECT_S", 1.0)
+    log = new_log(broker.url)
+    topic = new_topic(log)
+    write(log, topic, [b"before"])
+    again = threading.Timer(3.0, broker.start)
+
+    def killed() -> None:
+        broker.kill()
+        again.start()
+
+    if deed == "create":
+        killed()
+        topic = new_topic(log)
+        again.join()
+        write(log, topic, [b"before"])
+    else:
+        attempts = []
+
+        def late(**settings: object) -> KafkaConsumer:
+            if not attempts:
+                killed()
+            attempts.append(settings)
+            return KafkaConsumer(**settings)
+
+        monkeypatch.setattr(source, "KafkaConsumer", late)
+    assert [message.value for message in read(log, {Partition(topic, 0): 0}, 1)] == [b"before"]
+    again.join()
+    if deed == "read":
+        assert len(attempts) > 1
     log.close()
     broker.stop()
     gc.collect()

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition
@@ -30,6 +31,7 @@ _REMEDY = "is a broker running there? deploy/kafka/start starts one"
 
 
 Answer = TypeVar("Answer")
+Client = TypeVar("Client")
 
 
 class Connection:
@@ -53,9 +55,19 @@ class Connection:
             "reconnect_backoff_max_ms": 1000,
             **security,
         }
-        await_broker(servers, security, CONNECT_S)
+        self._await_broker = partial(await_broker, servers, security)
+        self._await_broker(CONNECT_S)
         with self.plainly("connect"):
-            self.admin = KafkaAdminClient(**self.settings)
+            self.admin = self.client(KafkaAdminClient)
+
+    def client(self, kind: Callable[..., Client], **more: object) -> Client:
+        """A client of kafka-python, which gives up soon where none answers: made once the broker is there."""
+
+        def made() -> Client:
+            self._await_broker(OUTAGE_S)
+            return kind(**self.settings, **more)
+
+        return self.patiently(made)
 
     def partitions(self, topic: str) -> tuple[Partition, ...]:
         """The partitions of a topic in order."""

@@ -1,6 +1,8 @@
 """The log's own side: topics, bounds and committed offsets of a cluster."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 
 from kafka import TopicPartition
 from kafka.errors import TopicAlreadyExistsError
@@ -31,14 +33,10 @@ class KafkaLog:
     def ensure(self, topics: Iterable[TopicSpec]) -> None:
         """Create the topics that do not exist yet, kept for ever or compacted."""
         with self._connection.plainly("create topics"):
-            existing = set(self._connection.admin.list_topics())
+            existing = set(self._connection.patiently(self._connection.admin.list_topics))
             for spec in topics:
                 if spec.name not in existing:
-                    try:
-                        self._connection.admin.create_topics({spec.name: creation(spec)})
-                    except TopicAlreadyExistsError:
-                        existing.add(spec.name)
-                    self._connection.admin.wait_for_topics([spec.name])
+                    self._connection.patiently(partial(self._create, spec))
 
     def partitions(self, topic: str) -> tuple[Partition, ...]:
         """The partitions of a topic in order."""
@@ -66,6 +64,11 @@ class KafkaLog:
     def close(self) -> None:
         """Close the log's own connection."""
         self._connection.admin.close()
+
+    def _create(self, spec: TopicSpec) -> None:
+        with suppress(TopicAlreadyExistsError):
+            self._connection.admin.create_topics({spec.name: creation(spec)})
+        self._connection.admin.wait_for_topics([spec.name])
 
     def _commit(self, group: str, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
         for error in self._connection.admin.alter_group_offsets(group, offsets).values():

@@ -96,8 +96,8 @@ class KafkaSink:
                 producer.close(timeout=REQUEST_S)
 
     def _new_producer(self) -> KafkaProducer:
-        return KafkaProducer(
-            **self._connection.settings,
+        return self._connection.client(
+            KafkaProducer,
             acks="all",
             enable_idempotence=True,
             compression_type="lz4",

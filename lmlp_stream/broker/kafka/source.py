@@ -61,8 +61,8 @@ class KafkaSource:
 
     def _connect(self) -> None:
         self.close()
-        self._consumer = KafkaConsumer(
-            **self._connection.settings,
+        self._consumer = self._connection.client(
+            KafkaConsumer,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

@@ -1,6 +1,5 @@
 """Running the learner for a person: signals, metrics endpoint, progress, the balance at the end."""
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -11,13 +10,12 @@ from math import nan, sqrt
 from typing import Any
 
 import torch
-import typer
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.stopping import stopping
-from lmlp_stream.cli.terminal import console, explain
+from lmlp_stream.cli.terminal import answer, console, explain
 from lmlp_stream.config import Config
 from lmlp_stream.service.balance import Balance
 from lmlp_stream.service.loop import serve
@@ -51,7 +49,7 @@ def run_learner(config: Config, *, until_end: bool, as_json: bool, take_over: bo
             close_metrics()
         if not balance.labels_learned:
             explain(f"nothing is learned yet; `lmlp-stream feed` publishes labels to {config.log.structures}")
-        typer.echo(json.dumps(asdict(balance)) if as_json else _lines(balance))
+        answer(_lines(balance), asdict(balance), as_json=as_json)
 
 
 def set_threads(config: Config) -> None:

@@ -1,6 +1,5 @@
 """The verbs around a learner: `learn`, `follow`, `evaluate`, `inspect`."""
 
-import json
 import time
 from contextlib import closing
 from dataclasses import asdict
@@ -122,7 +121,7 @@ def _print_new(follower: "Follower", as_json: bool) -> int:
         except DamagedStoreError as error:
             explain(f"{manifest.id[:12]} is announced but not usable: {error}")
             continue
-        typer.echo(json.dumps(asdict(manifest)) if as_json else _line(manifest))
+        answer(_line(manifest), asdict(manifest), as_json=as_json)
         n_printed += 1
     return n_printed
 

@@ -1,6 +1,5 @@
 """The verb `replay`: an announced snapshot, rebuilt from the log and the journal."""
 
-import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,7 @@ import typer
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.options import AsJson, ConfigPath, Settings, configured
-from lmlp_stream.cli.terminal import counted, counting, explain
+from lmlp_stream.cli.terminal import counted, counting, explain, json_text
 from lmlp_stream.config import Config
 from lmlp_stream.errors import DamagedStoreError, UsageError
 
@@ -125,7 +124,7 @@ def _print(found: "Replay", stored: str, *, as_json: bool) -> None:
         "weights_uri": stored,
     }
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(json_text(figures))
         return
     for name, value in figures.items():
         typer.echo(f"{name:<20} {value}")

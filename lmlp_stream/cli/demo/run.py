@@ -1,6 +1,5 @@
 """The demo from start to summary: which process runs when, and how all of them end."""
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from lmlp_stream.cli.demo.settings import FARM_WORKERS, DemoSettings, config_tex
 from lmlp_stream.cli.demo.summary import summarize
 from lmlp_stream.cli.demo.view import Moment, draw, one_line, print_summary
 from lmlp_stream.cli.report.gather import write_report
+from lmlp_stream.cli.terminal import json_text
 from lmlp_stream.config import Config, load_config
 from lmlp_stream.errors import LmlpStreamError
 
@@ -63,7 +63,7 @@ def run_demo(settings: DemoSettings, *, as_json: bool, plain: bool) -> int:
         if progress.history.ticks:
             write_report(config, settings.report, test=settings.test_file if settings.test_file.exists() else None)
     summary = summarize(progress, settings, seconds=time.monotonic() - begin, interrupted=interrupted)
-    settings.summary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    settings.summary.write_text(json_text(summary, indent=2) + "\n", encoding="utf-8")
     _tell(summary, settings, as_json=as_json)
     return INTERRUPTED if interrupted else 0
 
@@ -210,7 +210,7 @@ def _line_by_line(console: Console) -> Show:
 def _tell(summary: dict[str, Any], settings: DemoSettings, *, as_json: bool) -> None:
     console = Console()
     if as_json:
-        console.file.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        console.file.write(json_text(summary) + "\n")
     else:
         print_summary(console, summary, settings)
 

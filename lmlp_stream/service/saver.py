@@ -17,7 +17,7 @@ from lmlp_stream.store.checkpoint import Checkpoints, Restored, describe
 
 logger = logging.getLogger(__name__)
 
-MACHINE_KEYS = ("device", "threads")
+MACHINE_KEYS = ("potential.device", "potential.threads")
 """Settings of the potential that say where it runs, not what it is."""
 
 SOONEST_S = 2.5
@@ -146,15 +146,23 @@ def _check_config(config: Config, header: Mapping[str, Any]) -> None:
     """Nothing, if the checkpoint was made with the same fixed settings.
 
     Raises:
-        ConfigError: It was not; the message names the keys.
+        ConfigError: It was not; the message names the keys and their old values.
     """
-    then, now = dict(header["config"]), config.model_dump(mode="json")
-    for settings in (then, now):
-        settings["potential"] = {k: v for k, v in settings["potential"].items() if k not in MACHINE_KEYS}
-    differing = [section for section in FIXED_SECTIONS if then.get(section) != now[section]]
-    differing += [f"wire.{key}" for key in FIXED_WIRE_KEYS if then["wire"].get(key) != now["wire"][key]]
+    then, now = _fixed(header["config"]), _fixed(config.model_dump(mode="json"))
+    differing = [f"{key} = {then.get(key)!r}" for key in {**now, **then} if then.get(key) != now.get(key)]
     if differing:
         raise ConfigError(
-            f"the learner {config.name!r} was started with another {', '.join(differing)}; "
+            f"the learner {config.name!r} was started with {', '.join(differing)}; "
             "use the old settings, or another `name` for a new learner"
         )
+
+
+def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a checkpoint holds a learner to, by dotted name."""
+    fixed: dict[str, Any] = {f"wire.{key}": settings["wire"].get(key) for key in FIXED_WIRE_KEYS}
+    for section in FIXED_SECTIONS:
+        value = settings.get(section)
+        fixed |= (
+            {f"{section}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {section: value}
+        )
+    return {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}

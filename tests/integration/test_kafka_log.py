@@ -12,7 +12,6 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from lmlp_stream.broker.kafka import connection as connection_module
 from lmlp_stream.broker.kafka import sink as sink_module
 from lmlp_stream.broker.kafka import source
 from lmlp_stream.broker.kafka.connection import Connection
@@ -238,10 +237,10 @@ def test_a_program_that_begins_waits_for_a_broker_that_is_away(
     caplog.set_level(logging.CRITICAL, logger="kafka")
     broker = new_kafka()
     broker.start()
-    monkeypatch.setattr(connection_module, "CONNECT_S", 1.0)
     log = new_log(broker.url)
     topic = new_topic(log)
     write(log, topic, [b"before"])
+    log._connection.settings["bootstrap_timeout_ms"] = 1000
     again = threading.Timer(3.0, broker.start)
 
     def killed() -> None:
@@ -263,8 +262,12 @@ def test_a_program_that_begins_waits_for_a_broker_that_is_away(
             return KafkaConsumer(**settings)
 
         monkeypatch.setattr(source, "KafkaConsumer", late)
-    assert [message.value for message in read(log, {Partition(topic, 0): 0}, 1)] == [b"before"]
+    reader = log.source({Partition(topic, 0): 0})
+    while not (messages := reader.poll(1, 60.0)):
+        pass
     again.join()
+    assert [message.value for message in messages] == [b"before"]
+    reader.close()
     if deed == "read":
         assert len(attempts) > 1
     log.close()

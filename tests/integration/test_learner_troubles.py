@@ -200,3 +200,18 @@ def test_a_snapshot_that_could_not_be_stored_is_announced_by_the_next_run(
     assert announced["n_announced"] == 1
     assert announced["labels_learned"] == withheld["labels_learned"]
     assert balance(run.learn("--until-end", "--json"))["n_announced"] == 0
+
+
+def test_a_learner_goes_on_with_the_settings_it_was_started_with(
+    learning: Any, publish: Publish, records: list[bytes]
+) -> None:
+    """Where it runs may change; what it is may not, and the old value is told."""
+    run = fed(learning(), publish, records[:16])
+    balance(run.learn("--until-end", "--json"))
+    balance(run.learn("--until-end", "--json", "--set", "potential.threads=1"))
+    refused = run.learn("--until-end", "--set", "symmetry.cutoff=4.0", "--set", "seed=77")
+    assert refused.returncode == 3
+    cutoff = run.config.symmetry.cutoff
+    assert f"was started with seed = {run.config.seed}, symmetry.cutoff = {cutoff}; use" in " ".join(
+        refused.stderr.split()
+    )

@@ -58,9 +58,9 @@ class Connection:
         self._await_broker = partial(await_broker, servers, security)
         self._await_broker(CONNECT_S)
         with self.plainly("connect"):
-            self.admin = self.client(KafkaAdminClient)
+            self.admin = self.new_client(KafkaAdminClient)
 
-    def client(self, kind: Callable[..., Client], **more: object) -> Client:
+    def new_client(self, kind: Callable[..., Client], **more: object) -> Client:
         """A client of kafka-python, which gives up soon where none answers: made once the broker is there."""
 
         def made() -> Client:

@@ -17,6 +17,8 @@ from lmlp_stream.broker.kafka.settings import CA, MECHANISM, PASSWORD, USERNAME,
 from lmlp_stream.errors import BrokerError
 
 RETRY_S = 0.2
+KNOCK_S = 10.0
+"""How long one broker is waited for before the next is asked, s."""
 _REMEDY = "is a broker running there? deploy/kafka/start starts one"
 _HAS_PORT = re.compile(r":\d+$")
 _HANDSHAKE = (17, 1)
@@ -39,20 +41,19 @@ def await_broker(servers: tuple[str, ...], security: Settings, timeout_s: float)
     while True:
         for server in servers:
             try:
-                _knock(server, security, timeout_s)
+                _knock(server, security, min(timeout_s, KNOCK_S))
             except ssl.SSLCertVerificationError as error:
                 raise BrokerError(
                     f"the certificate of Kafka at {server} is not believed: {error.verify_message}; {CA} must name the "
                     f"authority that signed it, and the certificate must name this host"
                 ) from error
             except OSError as error:
-                if time.monotonic() > deadline:
-                    tls = f" (with TLS, because {CA} is set)" if "ssl_cafile" in security else ""
-                    raise BrokerError(
-                        f"Kafka at {','.join(servers)} does not answer{tls}: {error}: {_REMEDY}"
-                    ) from error
+                silent = error
             else:
                 return
+        if time.monotonic() > deadline:
+            tls = f" (with TLS, because {CA} is set)" if "ssl_cafile" in security else ""
+            raise BrokerError(f"Kafka at {','.join(servers)} does not answer{tls}: {silent}: {_REMEDY}") from silent
         time.sleep(RETRY_S)
 
 

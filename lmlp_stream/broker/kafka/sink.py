@@ -96,7 +96,7 @@ class KafkaSink:
                 producer.close(timeout=REQUEST_S)
 
     def _new_producer(self) -> KafkaProducer:
-        return self._connection.client(
+        return self._connection.new_client(
             KafkaProducer,
             acks="all",
             enable_idempotence=True,

@@ -61,7 +61,7 @@ class KafkaSource:
 
     def _connect(self) -> None:
         self.close()
-        self._consumer = self._connection.client(
+        self._consumer = self._connection.new_client(
             KafkaConsumer,
             group_id=None,
             enable_auto_commit=False,

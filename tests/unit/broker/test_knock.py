@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from lmlp_stream.broker.kafka import knock
 from lmlp_stream.broker.kafka.knock import await_broker
 from lmlp_stream.errors import BrokerError
 
@@ -47,6 +48,15 @@ def _answer(listener: socket.socket, answers: tuple[bytes, ...]) -> None:
             for answer in answers:
                 connection.recv(4096)
                 connection.sendall(answer)
+
+
+def test_a_broker_that_says_nothing_does_not_hide_the_next(
+    serving: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knock, "KNOCK_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        servers = f"127.0.0.1:{silent.getsockname()[1]}", serving(framed(b"\x00\x22" + bytes(4)))
+        await_broker(servers, {}, 5.0)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x00", b"HTTP/1.1 400", b"\x7f\xff\xff\xff", framed(b""), bytes(4)])

@@ -107,7 +107,7 @@ class SymmetryConfig(Section):
         "shifted", description="shifted: our extension with radial shifts; published: the published form, 153 functions"
     )
     cutoff: float = Field(
-        5.2,
+        6.0,
         ge=2.0,
         description="Cutoff radius R_c, Å; from 2, so that the shells, which begin at 1 Å, find room below it",
     )

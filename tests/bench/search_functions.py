@@ -1,12 +1,12 @@
-"""Search for the default symmetry functions and networks: the defaults, and what one changed choice makes of them.
+"""Search for the default symmetry functions and networks: one changed choice at a time, with a cutoff of 5.2 Å.
 
     python tests/bench/search_functions.py --train shared/data/3bpa/train_300K.extxyz.xz
         --test shared/data/3bpa/test_300K.extxyz.xz --atomic-energies shared/data/3bpa/iso_atoms.xyz
         [--steps 1000] [--members 2] [--seeds 0 1] [--only NAME ...] [--output tests/bench/search_functions]
 
-Every choice is trained offline as `lmlp-stream bench accuracy` does it, with each seed, and writes one line of the same
-table. Without `--output` the table goes to stdout; with it, lines that stand there already are kept and not learned
-again. Compare lines of equal steps: more functions cost more time a step.
+Every choice is trained offline as `lmlp-stream bench accuracy` does it, with each seed, networks alone, and
+writes one line of the same table. Without `--output` the table goes to stdout; with it, lines that stand there already
+are kept and not learned again. Compare lines of equal steps: more functions cost more time a step.
 """
 
 import argparse
@@ -61,7 +61,7 @@ CHOICES = (*SETTINGS, *FUNCTIONS)
 
 def learned(data: DataSet, choice: str, *, steps: int, members: int, seed: int) -> dict[str, Any]:
     """The figures of one choice and seed for networks alone, a row of the table of accuracies."""
-    alike = ("potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
+    alike = ("symmetry.cutoff=5.2", "potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
     common = (f"potential.members={members}", f"seed={seed}", *alike)
     run = prepare(data, None, common, SETTINGS.get(choice, ()), steps)
     if choice not in FUNCTIONS:

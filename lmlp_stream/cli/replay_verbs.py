@@ -8,7 +8,7 @@ import typer
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.options import AsJson, ConfigPath, Settings, configured
-from lmlp_stream.cli.terminal import counted, counting, explain, json_text
+from lmlp_stream.cli.terminal import answer, counted, counting, explain
 from lmlp_stream.config import Config
 from lmlp_stream.errors import DamagedStoreError, UsageError
 
@@ -123,8 +123,4 @@ def _print(found: "Replay", stored: str, *, as_json: bool) -> None:
         "n_identical": sum(rebuilt.identical for rebuilt in found.chain),
         "weights_uri": stored,
     }
-    if as_json:
-        typer.echo(json_text(figures))
-        return
-    for name, value in figures.items():
-        typer.echo(f"{name:<20} {value}")
+    answer("\n".join(f"{name:<20} {value}" for name, value in figures.items()), figures, as_json=as_json)

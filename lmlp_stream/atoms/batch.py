@@ -31,7 +31,9 @@ class Batch:
         n_structures: S.
         structure_index: Structure of each atom.
         atomic_numbers: Z of each atom.
-        atoms_of: Indices of the atoms of each element, by atomic number, ascending.
+        order: Indices of the atoms by element, ascending, then as they come.
+        rows: Place of each atom in `order`.
+        atoms_of: The part of `order` that each element has, by atomic number.
         values: Symmetry functions G.
         descriptors: Neighbors and derivatives of each structure; by far the largest arrays, so not copied.
         volume: Cell volume in Å³; NaN where the structure does not repeat in all three directions.
@@ -47,6 +49,8 @@ class Batch:
     n_structures: int
     structure_index: Int[Tensor, "A"]
     atomic_numbers: Int[Tensor, "A"]
+    order: Int[Tensor, "A"]
+    rows: Int[Tensor, "A"]
     atoms_of: dict[int, Int[Tensor, "n"]]
     values: Float[Tensor, "A D"]
     descriptors: tuple[Descriptors, ...]
@@ -73,17 +77,22 @@ def collate(examples: Sequence[Example]) -> Batch:
     dtype, device = values.dtype, values.device
     numbers = np.concatenate([s.atomic_numbers for s in structures])
     n_atoms = np.array([s.n_atoms for s in structures])
+    by_element = np.argsort(numbers, kind="stable")
+    elements, of_elements = np.unique(numbers, return_counts=True)
     unknown_stress = np.full((3, 3), np.nan)
     volumes = np.array([abs(np.linalg.det(s.cell)) if s.pbc.all() else np.nan for s in structures])
 
     def tensor(array: np.ndarray, dtype: torch.dtype = dtype) -> Tensor:
         return torch.as_tensor(array, dtype=dtype, device=device)
 
+    order = tensor(by_element, torch.int64)
     return Batch(
         n_structures=len(examples),
         structure_index=tensor(np.repeat(np.arange(len(examples)), n_atoms), torch.int64),
         atomic_numbers=tensor(numbers, torch.int64),
-        atoms_of={int(z): tensor(np.flatnonzero(numbers == z), torch.int64) for z in np.unique(numbers)},
+        order=order,
+        rows=tensor(np.argsort(by_element), torch.int64),
+        atoms_of=dict(zip(elements.tolist(), torch.split(order, of_elements.tolist()), strict=True)),
         values=values,
         descriptors=tuple(descriptors),
         volume=tensor(volumes),

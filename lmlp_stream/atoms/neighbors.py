@@ -65,10 +65,9 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
         structure.positions, _full_cell(structure), structure.pbc, quantities="ijS", copy=False
     )
     center, neighbor = center.astype(np.int64), neighbor.astype(np.int64)
-    numbers = structure.atomic_numbers
-    x, y, z = shifts.T
-    order = np.lexsort((z, y, x, neighbor, numbers[neighbor], center))
-    reverse_order = np.lexsort((-z, -y, -x, center, numbers[center], neighbor))
+    n_atoms, place = structure.n_atoms, np.argsort(np.argsort(structure.atomic_numbers, kind="stable"))
+    order = _order(n_atoms * center + place[neighbor], shifts)
+    reverse_order = _order(n_atoms * neighbor + place[center], -shifts)
     rank = np.empty(len(order), dtype=np.int64)
     rank[reverse_order] = np.arange(len(order))
     i, j = center[order], neighbor[order]
@@ -79,8 +78,13 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
         neighbor_index=j,
         vectors=vectors,
         reverse_index=rank[order],
-        counts=np.bincount(i, minlength=structure.n_atoms),
+        counts=np.bincount(i, minlength=n_atoms),
     )
+
+
+def _order(pairs: Int[np.ndarray, "P"], shifts: Int[np.ndarray, "P 3"]) -> Int[np.ndarray, "P"]:
+    """By the number of each pair, then by image."""
+    return np.lexsort((*shifts.T[::-1], pairs)) if shifts.any() else np.argsort(pairs)
 
 
 def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], vectors: Float[np.ndarray, "P 3"]) -> None:

@@ -30,7 +30,7 @@ class CompiledFunctions:
         angular_factors, factor_of_angular = _numbered(f.factor for f in spec.angular)
         parts, part_of_angular = _numbered((f.lambda_, f.zeta, f.xi) for f in spec.angular)
         shells = torch.tensor([*radial_shells, *angular_shells], dtype=dtype)
-        self._eta, self._r_s = shells.reshape(-1, 2).unbind(1)
+        self._eta, self._r_s = shells.reshape(-1, 2, 1).unbind(1)
         self._n_radial_shells = len(radial_shells)
         tables = [radial_factor_table(factor) for factor in radial_factors]
         self._radial_factors = np.array(tables, self._exact).reshape(-1, N_ATOMIC_NUMBERS)
@@ -66,15 +66,10 @@ class CompiledFunctions:
 
     def _shells(self, distances: Float[np.ndarray, "P"]) -> tuple[Shells, Shells]:
         """Radial parts of the radial and of the angular functions."""
-        r = torch.from_numpy(distances.astype(self._exact))[:, None]
+        r = torch.from_numpy(distances.astype(self._exact))
         legs, slopes = radial_part(r, self._eta, self._r_s, self._cutoff)
-        all_shells = (legs, slopes, legs / r)
-        n_radial = self._n_radial_shells
-        radial, angular = (
-            Shells(*(np.ascontiguousarray(array[:, some]) for array in all_shells))
-            for some in (slice(n_radial), slice(n_radial, None))
-        )
-        return radial, angular
+        all_shells, n_radial = (legs.numpy(), slopes.numpy(), (legs / r).numpy()), self._n_radial_shells
+        return Shells(*(array[:n_radial] for array in all_shells)), Shells(*(array[n_radial:] for array in all_shells))
 
 
 def _numbered(items: Iterable[Part]) -> tuple[Sequence[Part], Int[np.ndarray, "d"]]:

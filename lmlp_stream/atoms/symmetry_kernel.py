@@ -35,11 +35,11 @@ class Pairs(NamedTuple):
 
 
 class Shells(NamedTuple):
-    """r(R_ij) of each pair and shell, its derivative, and r over R."""
+    """r(R_ij) of each shell and pair, its derivative, and r over R."""
 
-    legs: Float[np.ndarray, "P S"]
-    slopes: Float[np.ndarray, "P S"]
-    across: Float[np.ndarray, "P S"]
+    legs: Float[np.ndarray, "S P"]
+    slopes: Float[np.ndarray, "S P"]
+    across: Float[np.ndarray, "S P"]
 
 
 class Radial(NamedTuple):
@@ -93,8 +93,8 @@ def evaluate(
 
     A row of `derivatives` is written a little too far; the next one mends it, and the last one needs `LANES` more.
     """
-    n_kinds, n_shells, n_parts = radial.factors.shape[1], angular_shells.legs.shape[1], len(angular.parts)
-    n_radial_shells, n_radial = radial_shells.legs.shape[1], len(radial.functions)
+    n_kinds, n_shells, n_parts = radial.factors.shape[1], len(angular_shells.legs), len(angular.parts)
+    n_radial_shells, n_radial = len(radial_shells.legs), len(radial.functions)
     near_radial = _near(n_radial_shells, n_kinds, n_neighbors, values)
     near_angular = _near(n_shells, n_kinds, n_neighbors, values)
     of_radial = _products(len(radial.factors), 1, n_radial_shells, n_neighbors, values)
@@ -140,10 +140,11 @@ def _load(pairs: Pairs, i: int, shells: Shells, near: Near) -> None:
         near.runs[pairs.kinds[p] + 1] += 1
         for component in range(3):
             near.unit[component, j] = pairs.units[p, component]
-        for s in range(shells.legs.shape[1]):
-            near.leg[s, j] = shells.legs[p, s]
-            near.slope[s, j] = shells.slopes[p, s]
-            near.across[s, j] = shells.across[p, s]
+    for s in range(len(shells.legs)):
+        for j in range(count):
+            near.leg[s, j] = shells.legs[s, first + j]
+            near.slope[s, j] = shells.slopes[s, first + j]
+            near.across[s, j] = shells.across[s, first + j]
     for kind in range(len(near.runs) - 1):
         near.runs[kind + 1] += near.runs[kind]
 

@@ -137,7 +137,7 @@ class LinearFit:
         for batch in remembered():
             for z, some in batch.atoms_of.items():
                 features = linear.features[z]
-                slopes = features.energies(*features.evaluate(batch.values[some]))[1]
+                slopes = features.energies(features.evaluate(batch.values[some]))[1]
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
         usual = _usual(found.values()) if found else None

@@ -249,7 +249,7 @@ class Ridge:
         for z, atoms in batch.atoms_of.items():
             weights = by_atom[atoms]
             self._square += sign * float(weights @ weights) * self.expected[z] ** 2
-            rows = features[z].evaluate(batch.values[atoms])[0].double() * weights[:, None]
+            rows = features[z].evaluate(batch.values[atoms]).double() * weights[:, None]
             self._sums(z, z, rows).addmm_(rows.T, rows, alpha=sign)
             self._moment[z].addmv_(rows.T, weights, alpha=sign * self.expected[z])
 
@@ -270,7 +270,8 @@ def _design(
     energies, forces = [], []
     for z, of_element in features:
         atoms = torch.nonzero(numbers == z)[:, 0]
-        values, slopes = of_element.evaluate(descriptors.values[atoms])
+        values = of_element.evaluate(descriptors.values[atoms])
+        slopes = 1 - values.square()
         by_position = values.new_zeros(n_atoms, 3, values.shape[1])
         for some, slope in zip(torch.split(atoms, ATOMS_TOGETHER), torch.split(slopes, ATOMS_TOGETHER), strict=True):
             by_vector = descriptors.derivatives[some].transpose(1, 2) @ of_element.directions

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.potential.network import through_tanh
 
 SPREAD = 0.3
 """Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""
@@ -100,34 +101,33 @@ class Features:
         """Root mean square of what directions have of each symmetry function, float64 on the CPU."""
         return self.directions.double().square().mean(dim=1).sqrt().cpu()
 
-    def evaluate(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n F"], Float[Tensor, "n F"]]:
-        """The features of atoms, and their derivatives by the argument of the tanh."""
-        features = torch.addmm(self.offsets, values, self.directions).tanh_()
-        return features, 1 - features.square()
+    def evaluate(self, values: Float[Tensor, "n D"]) -> Float[Tensor, "n F"]:
+        """The features of atoms."""
+        return torch.addmm(self.offsets, values, self.directions).tanh_()
 
-    def energies(
-        self, features: Float[Tensor, "n F"], slopes: Float[Tensor, "n F"]
-    ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+    def energies(self, features: Float[Tensor, "n F"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """Atomic energies in eV of what `evaluate` gave, and their derivatives by the symmetry functions."""
-        return features @ self.coefficients, (slopes * self.coefficients) @ self.directions.T
+        return features @ self.coefficients, through_tanh(self.coefficients, features) @ self.directions.T
 
-    def deviating(
-        self, features: Float[Tensor, "n F"], slopes: Float[Tensor, "n F"]
-    ) -> tuple[Float[Tensor, "n M"], Float[Tensor, "n M D"]]:
-        """By how much each member's atomic energies differ from `energies`, in eV, and the derivatives of this."""
-        some = slice(len(self.deviations))
-        by_function = (slopes[:, None, some] * self.deviations.T) @ self.directions[:, some].T
-        return features[:, some] @ self.deviations, by_function
+    def deviate(
+        self,
+        features: Float[Tensor, "n F"],
+        share: float,
+        energies: Float[Tensor, "n M"],
+        gradients: Float[Tensor, "n M D"],
+    ) -> None:
+        """Add, in place, a share of what each member's atomic energies differ by, and the derivatives of this.
 
-    def excess(self, values: Float[Tensor, "n D"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
-        """How far atoms are beyond the range, and the derivatives of this by the symmetry functions.
-
-        The sum of fourth powers of excesses over symmetry functions, each in units of its margin: 0 within the range.
-        Of squares, the second derivative would jump where a function leaves its range, and move the energy of dynamics.
+        Args:
+            features: What `evaluate` gave.
+            share: Of the linear part.
+            energies: Atomic energies in eV.
+            gradients: Their derivatives by the symmetry functions.
         """
-        margin = MARGIN * (self.highest - self.lowest) + LEAST_MARGIN
-        beyond = ((values - self.highest).clamp_min(0) - (self.lowest - values).clamp_min(0)) / margin
-        return beyond.pow(4).sum(dim=1), 4 * beyond.pow(3) / margin
+        some = slice(len(self.deviations))
+        energies.addmm_(features[:, some], self.deviations, alpha=share)
+        by_argument = through_tanh(self.deviations.T.contiguous(), features[:, None, some]).flatten(0, 1)
+        gradients.view(len(by_argument), -1).addmm_(by_argument, self.directions[:, some].T, alpha=share)
 
     def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
         """The same features with other coefficients."""
@@ -151,6 +151,20 @@ class Features:
             coefficients=self.coefficients[:n_features],
             deviations=self.deviations[:n_features],
         )
+
+
+def excess(
+    values: Float[Tensor, "n D"], lowest: Float[Tensor, "n D"], highest: Float[Tensor, "n D"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
+    """How far atoms are beyond a range, and the derivatives of this by the symmetry functions.
+
+    The sum of fourth powers of excesses over symmetry functions, each in units of its margin: 0 within the range. Of
+    squares, the second derivative would jump where a function leaves its range, and move the energy of dynamics.
+    """
+    margin = (highest - lowest).mul_(MARGIN).add_(LEAST_MARGIN)
+    beyond = (values - values.clamp(lowest, highest)).div_(margin)
+    cubes = beyond.square().mul_(beyond)
+    return (cubes * beyond).sum(dim=1), cubes.mul_(4).div_(margin)
 
 
 TENSORS = tuple(of_features.name for of_features in fields(Features))
@@ -205,9 +219,9 @@ class LinearPart:
         """Move what the networks say, in place, so that their mean is that of networks and linear part by their shares.
 
         E = N + s f (L − N) for each structure, with the share s and the familiarity f = 1 / (1 + ν); ν is the sum of
-        `Features.excess` over its atoms. Energies of structures are compared, not those of atoms, because labels leave
-        open what belongs to which atom. So f of a structure depends on all its atoms: where some are unfamiliar,
-        energies of distant parts do not simply add up.
+        `excess` over its atoms. Energies of structures are compared, not those of atoms, because labels leave open what
+        belongs to which atom. So f of a structure depends on all its atoms: where some are unfamiliar, energies of
+        distant parts do not simply add up.
 
         Members differ by what their networks differ and by the share of what their linear parts do: how much they
         disagree says what neither has learned.
@@ -217,26 +231,28 @@ class LinearPart:
             gradients: Their derivatives by the symmetry functions, grouped alike.
             batch: The structures.
         """
+        sizes = [len(some) for some in batch.atoms_of.values()]
+        values, structures = (array.index_select(0, batch.order) for array in (batch.values, batch.structure_index))
+        mean, mean_gradient = energies.mean(dim=0), gradients.mean(dim=1)
         by_element = []
-        for z, some in batch.atoms_of.items():
-            values, features = batch.values.index_select(0, some), self.features[z]
-            evaluated = features.evaluate(values)
-            by_element.append(
-                (*features.energies(*evaluated), *features.deviating(*evaluated), *features.excess(values))
-            )
-        of_atoms, by_function, of_members, by_member, excess, change = (
-            torch.cat(parts) for parts in zip(*by_element, strict=True)
+        parts = (torch.split(array, sizes) for array in (values, energies.T, gradients))
+        for z, of_values, of_energies, of_gradients in zip(batch.atoms_of, *parts, strict=True):
+            features = self.features[z]
+            evaluated = features.evaluate(of_values)
+            ranges = (bound.expand_as(of_values) for bound in (features.lowest, features.highest))
+            by_element.append((*features.energies(evaluated), *ranges))
+            features.deviate(evaluated, self.share, of_energies, of_gradients)
+        of_atoms, by_function, lowest, highest = (torch.cat(parts) for parts in zip(*by_element, strict=True))
+        beyond, change = excess(values, lowest, highest)
+        apart = of_atoms - mean
+        apart_in_all, beyond_in_all = (
+            part.new_zeros(batch.n_structures).index_add_(0, structures, part) for part in (apart, beyond)
         )
-        structures = batch.structure_index[torch.cat(list(batch.atoms_of.values()))]
-        apart = of_atoms - energies.mean(dim=0)
-        apart_in_all, excess_of_all = (
-            part.new_zeros(batch.n_structures).index_add_(0, structures, part) for part in (apart, excess)
-        )
-        familiar = 1 / (1 + excess_of_all)
+        familiar = 1 / (1 + beyond_in_all)
         change *= (-familiar.square() * apart_in_all)[structures, None]
-        change += familiar[structures, None] * (by_function - gradients.mean(dim=1))
-        energies.add_(familiar[structures] * apart + of_members.T, alpha=self.share)
-        gradients.add_(change[:, None] + by_member, alpha=self.share)
+        change += familiar[structures, None] * (by_function - mean_gradient)
+        energies.add_(familiar[structures] * apart, alpha=self.share)
+        gradients.add_(change[:, None], alpha=self.share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the share and of everything that was drawn and fitted, by dotted name; empty without features."""

@@ -147,10 +147,11 @@ def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Flo
         hidden.append(torch.baddbmm(network.biases[layer], hidden[-1], network.weights[layer]).tanh_())
     energies = torch.baddbmm(network.biases[-1], hidden[-1], network.weights[-1])
     by_input: list[Tensor] = [torch.ones_like(energies)]
-    by_hidden: list[Tensor] = []
+    by_hidden = [network.weights[-1].transpose(1, 2).expand_as(hidden[-1])]
     for layer in range(count - 1, 0, -1):
-        by_hidden.insert(0, torch.bmm(by_input[0], network.weights[layer].transpose(1, 2)))
-        by_input.insert(0, _through_tanh(by_hidden[0], hidden[layer]))
+        by_input.insert(0, through_tanh(by_hidden[0], hidden[layer]))
+        if layer > 1:
+            by_hidden.insert(0, torch.bmm(by_input[0], network.weights[layer - 1].transpose(1, 2)))
     torch.bmm(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
     return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input, by_hidden=by_hidden)
 
@@ -175,7 +176,7 @@ def gradient_of(
         if layer < count - 1:
             upstream = torch.bmm(upstream, weight)
             by_slope.append((upstream * done.by_hidden[layer]).mul_(done.hidden[layer + 1]))
-            upstream = _through_tanh(upstream, done.hidden[layer + 1])
+            upstream = through_tanh(upstream, done.hidden[layer + 1])
     by_bias: list[Tensor] = []
     upstream = by_energies[:, :, None].contiguous()
     for layer in range(count - 1, -1, -1):
@@ -184,7 +185,7 @@ def gradient_of(
         if layer:
             slope = by_slope[layer - 1]
             upstream = slope.baddbmm_(upstream, network.weights[layer].transpose(1, 2), beta=-2)
-            upstream = _through_tanh(upstream, done.hidden[layer])
+            upstream = through_tanh(upstream, done.hidden[layer])
     return _unfolded(parameters, network, by_weight, by_bias)
 
 
@@ -205,7 +206,7 @@ def _unfolded(
     return gradients
 
 
-def _through_tanh(upstream: Tensor, hyperbolic: Tensor) -> Tensor:
+def through_tanh(upstream: Tensor, hyperbolic: Tensor) -> Tensor:
     """The derivative by the argument of a tanh, from that by its value, in one pass."""
     through: Tensor = torch.ops.aten.tanh_backward(upstream, hyperbolic)
     return through

@@ -24,7 +24,7 @@ def networks(
     flat = [array for z in batch.atoms_of for array in parameters[z].values()]
     names = tuple(tuple(parameters[z]) for z in batch.atoms_of)
     energies, gradients = _Networks.apply(batch, names, *flat)
-    return energies, gradients, _rows(batch)
+    return energies, gradients, batch.rows
 
 
 def folded_networks(
@@ -32,25 +32,16 @@ def folded_networks(
 ) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Int[Tensor, "A"]]:
     """The same of networks that are folded already, without a graph."""
     passes, gradients = _passes([folded[z] for z in batch.atoms_of], batch)
-    return torch.cat([done.energies for done in passes], dim=1), gradients, _rows(batch)
-
-
-def _rows(batch: Batch) -> Int[Tensor, "A"]:
-    order = torch.cat(list(batch.atoms_of.values()))
-    rows = torch.empty_like(order)
-    rows[order] = torch.arange(len(order), device=order.device)
-    return rows
+    return torch.cat([done.energies for done in passes], dim=1), gradients, batch.rows
 
 
 def _passes(folded: Sequence[Folded], batch: Batch) -> tuple[list[Pass], Float[Tensor, "A M D"]]:
     """Each element of `batch.atoms_of` fills its rows of the gradients."""
     n_atoms, n_functions = batch.values.shape
     gradients = batch.values.new_empty(n_atoms, len(folded[0].biases[0]), n_functions)
-    passes, first = [], 0
-    for network, some in zip(folded, batch.atoms_of.values(), strict=True):
-        values = batch.values.index_select(0, some)
-        passes.append(forth_and_back(network, values, gradients[first : first + len(some)]))
-        first += len(some)
+    sizes = [len(some) for some in batch.atoms_of.values()]
+    parts = (torch.split(array, sizes) for array in (batch.values.index_select(0, batch.order), gradients))
+    passes = [forth_and_back(*of_element) for of_element in zip(folded, *parts, strict=True)]
     return passes, gradients
 
 

@@ -52,7 +52,8 @@ def infer(settings: BenchSettings) -> dict[str, float]:
     """Figures of energies and forces of every member: neighbors, descriptors, networks, linear part."""
     structures = workload(settings.structures, settings.n_structures)
     trainer = fresh_trainer(settings, structures)
-
+    trainer.linear_fit.absorb(collate(_prepared(trainer, structures)))
+    trainer.linear_fit.fit((), at_once=True)
     potential = trainer.ensemble.folded()
 
     def predict() -> None:

@@ -44,6 +44,8 @@ def test_atoms_of_all_structures_are_concatenated_in_order() -> None:
     assert batch.atomic_numbers.tolist() == [8, 1, 1, 29, 18]
     assert batch.n_atoms.tolist() == [3, 1, 1]
     assert {z: some.tolist() for z, some in batch.atoms_of.items()} == {1: [1, 2], 8: [0], 18: [4], 29: [3]}
+    assert batch.order.tolist() == [1, 2, 0, 4, 3]
+    assert batch.order[batch.rows].tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(batch.values[:3], WATER.descriptors.values)
 
 

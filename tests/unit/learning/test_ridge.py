@@ -91,7 +91,7 @@ def equations(structures: tuple[LabelledStructure, ...]) -> tuple[np.ndarray, np
         for z, atoms in batch.atoms_of.items():
             by_atom = np.sqrt(ridge_module.ATOM * structure.weight / structure.n_atoms)
             of_element = {other: np.zeros((len(atoms), N_FEATURES)) for other in FEATURES}
-            of_element[z] = by_atom * FEATURES[z].evaluate(batch.values[atoms])[0].numpy()
+            of_element[z] = by_atom * FEATURES[z].evaluate(batch.values[atoms]).numpy()
             rows.append(np.concatenate(list(of_element.values()), axis=1))
             labels.append(np.full(len(atoms), by_atom * EXPECTED[z]))
     return np.concatenate(rows), np.concatenate(labels)
@@ -129,7 +129,7 @@ def test_energies_of_one_composition_are_shared_out_as_elements_came() -> None:
         batch, features = learner._collated(learner.remembered), learner.ensemble.linear.features
         above = (batch.energy - learner.ensemble.baseline.energy(batch.composition)) / batch.n_atoms
         mean = {
-            z: float(features[z].energies(*features[z].evaluate(batch.values[atoms]))[0].mean())
+            z: float(features[z].energies(features[z].evaluate(batch.values[atoms]))[0].mean())
             for z, atoms in batch.atoms_of.items()
         }
         energies.append([mean[z] - float(above.mean()) for z in (1, 8)])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lmlp_stream.potential.linear import N_DEVIATING, Features, LinearPart, relevance_of
+from lmlp_stream.potential.linear import N_DEVIATING, Features, LinearPart, excess, relevance_of
 from tests.unit.potential.test_ensemble import ALL, CPU, ETHANOL, batch_of, ensemble, partly_familiar
 
 
@@ -32,7 +32,8 @@ def test_members_differ_by_their_networks_and_by_the_share_of_their_linear_parts
     expected = model.predict(batch).energy
     expected = expected - expected.mean(dim=0) + blended.mean(dim=0)
     for z, some in batch.atoms_of.items():
-        of_atoms = linear.features[z].deviating(*linear.features[z].evaluate(batch.values[some]))[0].T
+        of_element = linear.features[z]
+        of_atoms = of_element.deviations.T @ of_element.evaluate(batch.values[some]).T
         expected.index_add_(1, batch.structure_index[some], of_atoms, alpha=linear.share)
     torch.testing.assert_close(blended, expected)
 
@@ -43,22 +44,25 @@ def test_deviations_are_those_of_coefficients_of_the_first_features() -> None:
     assert drawn.deviations.shape == (N_DEVIATING, 2)
     deviations = torch.randn(N_DEVIATING, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     evaluated = drawn.evaluate(values)
-    energies, slopes = drawn.with_deviations(deviations).deviating(*evaluated)
+    energies, slopes = torch.ones(4, 2, dtype=torch.float64), torch.ones(4, 2, 3, dtype=torch.float64)
+    drawn.with_deviations(deviations).deviate(evaluated, 0.5, energies, slopes)
     for member in range(2):
         coefficients = torch.zeros(N_DEVIATING + 50, dtype=torch.float64)
         coefficients[:N_DEVIATING] = deviations[:, member]
-        expected, by_function = drawn.with_coefficients(coefficients).energies(*evaluated)
-        torch.testing.assert_close(energies[:, member], expected)
-        torch.testing.assert_close(slopes[:, member], by_function)
+        expected, by_function = drawn.with_coefficients(coefficients).energies(evaluated)
+        torch.testing.assert_close(energies[:, member], 1 + 0.5 * expected)
+        torch.testing.assert_close(slopes[:, member], 1 + 0.5 * by_function)
 
 
 def test_features_are_those_of_the_formula() -> None:
     values = torch.rand(4, 3, dtype=torch.float64)
     features = Features.drawn(values, 5, torch.Generator().manual_seed(1))
-    found, slopes = features.evaluate(values)
     arguments = values @ features.directions + features.offsets
-    torch.testing.assert_close(found, torch.tanh(arguments))
-    torch.testing.assert_close(slopes, 1 / torch.cosh(arguments) ** 2)
+    torch.testing.assert_close(features.evaluate(values), torch.tanh(arguments))
+    coefficients = torch.arange(5, dtype=torch.float64)
+    energies, slopes = features.with_coefficients(coefficients).energies(features.evaluate(values))
+    torch.testing.assert_close(energies, torch.tanh(arguments) @ coefficients)
+    torch.testing.assert_close(slopes, (coefficients / torch.cosh(arguments) ** 2) @ features.directions.T)
 
 
 def test_features_are_drawn_about_the_mean_of_the_first_atoms() -> None:
@@ -94,19 +98,23 @@ def test_without_slopes_or_spread_all_functions_are_equally_relevant(slopes: flo
     torch.testing.assert_close(found, even)
 
 
+def excess_of(features: Features, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return excess(values, features.lowest.expand_as(values), features.highest.expand_as(values))
+
+
 def test_excess_is_measured_in_margins_beyond_the_range_of_what_was_learned() -> None:
     learned = torch.tensor([[0.0, 1.0], [2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     even = torch.ones(2, dtype=torch.float64)
     features = Features.drawn(learned[:2], 5, torch.Generator().manual_seed(1), even).covering(learned[2:])
-    assert features.excess(learned)[0].tolist() == [0.0] * 3
+    assert excess_of(features, learned)[0].tolist() == [0.0] * 3
     margins = torch.tensor([1.0, 0.4], dtype=torch.float64)
     beyond = torch.tensor([2.0, 1.0], dtype=torch.float64) + torch.eye(2, dtype=torch.float64) * margins
     below = torch.tensor([0.0, 1.0], dtype=torch.float64) - torch.eye(2, dtype=torch.float64) * margins
     for outside in (beyond, below):
-        torch.testing.assert_close(features.excess(outside)[0], torch.ones(2, dtype=torch.float64))
-    assert features.covering(beyond).excess(beyond)[0].tolist() == [0.0, 0.0]
+        torch.testing.assert_close(excess_of(features, outside)[0], torch.ones(2, dtype=torch.float64))
+    assert excess_of(features.covering(beyond), beyond)[0].tolist() == [0.0, 0.0]
     without_relevance = Features.drawn(learned[:2], 5, torch.Generator().manual_seed(1)).covering(learned[2:])
-    assert without_relevance.excess(beyond)[0].tolist() == [0.0, 0.0]
+    assert excess_of(without_relevance, beyond)[0].tolist() == [0.0, 0.0]
 
 
 def test_no_curvature_jumps_where_a_function_leaves_the_range() -> None:
@@ -116,7 +124,7 @@ def test_no_curvature_jumps_where_a_function_leaves_the_range() -> None:
     curvatures = []
     for step in (0.02, 0.01):
         just_beyond = torch.tensor([[2.0 + step, 1.2]], dtype=torch.float64)
-        curvatures.append(float(features.excess(just_beyond)[1][0, 0]) / step)
+        curvatures.append(float(excess_of(features, just_beyond)[1][0, 0]) / step)
     assert curvatures[0] / curvatures[1] == pytest.approx(4.0)
     assert curvatures[1] > 0
 
@@ -139,7 +147,7 @@ def test_structures_with_unfamiliar_atoms_have_the_energies_of_the_networks() ->
 def test_a_structure_is_familiar_by_the_excess_of_its_atoms() -> None:
     model, batch = partly_familiar(ETHANOL), batch_of([ETHANOL])
     excess = sum(
-        float(model.linear.features[z].excess(batch.values[some])[0].sum()) for z, some in batch.atoms_of.items()
+        float(excess_of(model.linear.features[z], batch.values[some])[0].sum()) for z, some in batch.atoms_of.items()
     )
     found = model.predict(batch).mean_energy
     model.linear = replace(model.linear, features=ensemble().linear.features)
@@ -153,7 +161,7 @@ def test_a_structure_is_familiar_by_the_excess_of_its_atoms() -> None:
 def test_the_first_features_are_those_of_fewer_coefficients() -> None:
     values = torch.rand(4, 3, dtype=torch.float64)
     features = Features.drawn(values, 5, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(features.first(2).evaluate(values)[0], features.evaluate(values)[0][:, :2])
+    torch.testing.assert_close(features.first(2).evaluate(values), features.evaluate(values)[:, :2])
 
 
 def test_a_linear_part_survives_its_state_and_does_not_follow_it() -> None:

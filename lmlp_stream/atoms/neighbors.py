@@ -25,6 +25,7 @@ class NeighborList:
         center_index: Index i of each pair.
         neighbor_index: Index j of each pair; j may be i where a cell is thinner than the cutoff.
         vectors: r_j - r_i + shift · cell in Å, float64.
+        distances: Their lengths in Å.
         reverse_index: Position of the pair j -> i with the opposite shift.
         counts: Number of neighbors of each atom.
     """
@@ -32,6 +33,7 @@ class NeighborList:
     center_index: Int[np.ndarray, "P"]
     neighbor_index: Int[np.ndarray, "P"]
     vectors: Float[np.ndarray, "P 3"]
+    distances: Float[np.ndarray, "P"]
     reverse_index: Int[np.ndarray, "P"]
     counts: Int[np.ndarray, "A"]
 
@@ -71,12 +73,16 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
     rank = np.empty(len(order), dtype=np.int64)
     rank[reverse_order] = np.arange(len(order))
     i, j = center[order], neighbor[order]
-    vectors = structure.positions[j] - structure.positions[i] + shifts[order] @ structure.cell
-    _check_apart(i, j, vectors)
+    vectors = structure.positions.take(j, axis=0) - structure.positions.take(i, axis=0)
+    if shifts.any():
+        vectors += shifts[order] @ structure.cell
+    distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    _check_apart(i, j, distances)
     return NeighborList(
         center_index=i,
         neighbor_index=j,
         vectors=vectors,
+        distances=distances,
         reverse_index=rank[order],
         counts=np.bincount(i, minlength=n_atoms),
     )
@@ -87,10 +93,9 @@ def _order(pairs: Int[np.ndarray, "P"], shifts: Int[np.ndarray, "P 3"]) -> Int[n
     return np.lexsort((*shifts.T[::-1], pairs)) if shifts.any() else np.argsort(pairs)
 
 
-def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], vectors: Float[np.ndarray, "P 3"]) -> None:
-    squares = np.einsum("ij,ij->i", vectors, vectors)
-    if squares.min(initial=inf) < SMALLEST_DISTANCE**2:
-        pair = int(squares.argmin())
+def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], distances: Float[np.ndarray, "P"]) -> None:
+    if distances.min(initial=inf) < SMALLEST_DISTANCE:
+        pair = int(distances.argmin())
         raise UsageError(
             f"atoms {i[pair]} and {j[pair]} (counted from 0) lie within {SMALLEST_DISTANCE:g} Å of each other: "
             "move one or leave it out"

@@ -48,10 +48,13 @@ class CompiledFunctions:
         shape = (len(atomic_numbers), self._n_functions, 3 * pairs.n_neighbors)
         values = torch.empty(shape[:2], dtype=self._dtype)
         room = torch.empty(shape[0] * shape[1] * shape[2] + LANES, dtype=self._dtype)
-        distances = np.linalg.norm(pairs.vectors, axis=1)
-        radial_shells, angular_shells = self._shells(distances)
+        radial_shells, angular_shells = self._shells(pairs.distances)
         evaluate(
-            Pairs(pairs.starts, kinds[pairs.neighbor_index], (pairs.vectors / distances[:, None]).astype(self._exact)),
+            Pairs(
+                pairs.starts,
+                kinds[pairs.neighbor_index],
+                (pairs.vectors / pairs.distances[:, None]).astype(self._exact),
+            ),
             radial_shells,
             angular_shells,
             Radial(self._radial_factors[:, elements], self._radial_functions),

@@ -50,11 +50,10 @@ class Neighborhood:
         """The padded form of a neighbor list."""
         at = (pairs.center_index, pairs.slots)
         shape = (len(atomic_numbers), pairs.n_neighbors)
-        distances = np.linalg.norm(pairs.vectors, axis=1)
         r = np.full(shape, cutoff)
-        r[at] = distances
+        r[at] = pairs.distances
         units = np.zeros((shape[0], 3, shape[1]))
-        units[at[0], :, at[1]] = pairs.vectors / distances[:, None]
+        units[at[0], :, at[1]] = pairs.vectors / pairs.distances[:, None]
         numbers = np.zeros(shape, dtype=np.int64)
         numbers[at] = atomic_numbers[pairs.neighbor_index]
         return cls(

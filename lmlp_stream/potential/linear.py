@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
-from lmlp_stream.potential.network import through_tanh
+from lmlp_stream.potential.network import tanh_of_half_, through_tanh
 
 SPREAD = 0.3
 """Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""
@@ -103,7 +103,7 @@ class Features:
 
     def evaluate(self, values: Float[Tensor, "n D"]) -> Float[Tensor, "n F"]:
         """The features of atoms."""
-        return torch.addmm(self.offsets, values, self.directions).tanh_()
+        return tanh_of_half_(torch.addmm(self.offsets, values, self.directions, beta=2, alpha=2))
 
     def energies(self, features: Float[Tensor, "n F"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """Atomic energies in eV of what `evaluate` gave, and their derivatives by the symmetry functions."""

@@ -26,6 +26,8 @@ NARROWEST_SPREAD = 0.2
 CONSTANT_SPREAD = 1e-6
 """A symmetry function with a smaller standard deviation does not vary."""
 
+MINUS_ONE = torch.tensor(-1.0)
+
 LAST_LAYER_SHARE = 0.1
 """Initial output weights are this share of unit variance, so that members begin about 0.1 eV per atom apart."""
 
@@ -144,7 +146,8 @@ def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Flo
     n_members, count = len(network.biases[0]), len(network.weights)
     hidden = [(values - network.center).expand(n_members, -1, -1)]
     for layer in range(count - 1):
-        hidden.append(torch.baddbmm(network.biases[layer], hidden[-1], network.weights[layer]).tanh_())
+        doubled = torch.baddbmm(network.biases[layer], hidden[-1], network.weights[layer], beta=2, alpha=2)
+        hidden.append(tanh_of_half_(doubled))
     energies = torch.baddbmm(network.biases[-1], hidden[-1], network.weights[-1])
     by_input: list[Tensor] = [torch.ones_like(energies)]
     by_hidden = [network.weights[-1].transpose(1, 2).expand_as(hidden[-1])]
@@ -204,6 +207,11 @@ def _unfolded(
         gradients[f"weight_{layer}"] = by_weight[layer].mul_(STANH)
         gradients[f"bias_{layer}"] = by_bias[layer]
     return gradients
+
+
+def tanh_of_half_(doubled: Tensor) -> Tensor:
+    """tanh(x) of 2 x, in place, as 2 / (1 + exp(-2 x)) - 1: on a CPU torch takes a third of the time of its tanh."""
+    return torch.add(MINUS_ONE, doubled.sigmoid_(), alpha=2, out=doubled)
 
 
 def through_tanh(upstream: Tensor, hyperbolic: Tensor) -> Tensor:

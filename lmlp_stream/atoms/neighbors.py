@@ -25,7 +25,7 @@ class NeighborList:
         center_index: Index i of each pair.
         neighbor_index: Index j of each pair; j may be i where a cell is thinner than the cutoff.
         vectors: r_j - r_i + shift · cell in Å, float64.
-        distances: Their lengths in Å.
+        distances: Their lengths in Å, float64.
         reverse_index: Position of the pair j -> i with the opposite shift.
         counts: Number of neighbors of each atom.
     """

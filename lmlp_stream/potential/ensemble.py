@@ -75,10 +75,10 @@ class FoldedEnsemble:
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
-        energies, gradients, rows = folded_networks(self.networks, batch)
+        energies, gradients = folded_networks(self.networks, batch)
         if self.linear is not None:
             self.linear.blend(energies, gradients, batch)
-        return _prediction(energies, gradients, rows, batch, self.baseline)
+        return _prediction(energies, gradients, batch, self.baseline)
 
 
 class Ensemble:
@@ -203,18 +203,17 @@ class Ensemble:
 def _prediction(
     energies: Float[Tensor, "M A"],
     gradients: Float[Tensor, "A M D"],
-    rows: Int[Tensor, "A"],
     batch: Batch,
     baseline: Baseline,
 ) -> Prediction:
-    """What follows from atomic energies and dE/dG of every member, whose rows are grouped by element.
+    """What follows from atomic energies and dE/dG of every member, in `batch.order`.
 
     F_a = -sum_i sum_mu dE/dG_i,mu dG_i,mu/dr_a (SCINE Parrot 1.0.0): the networks give dE/dG of every member, the batch
     holds dG/dr, which the members share.
     """
-    atomic = energies.double().transpose(0, 1)[rows]
+    atomic = energies.double().transpose(0, 1)[batch.rows]
     total = atomic.new_zeros(batch.n_structures, len(energies)).index_add(0, batch.structure_index, atomic)
-    forces, stress = forces_and_stress(gradients, rows, batch)
+    forces, stress = forces_and_stress(gradients, batch)
     return Prediction(energy=total.transpose(0, 1) + baseline.energy(batch.composition), forces=forces, stress=stress)
 
 

@@ -6,7 +6,7 @@ Axes: M members, A atoms, S structures, D symmetry functions, N neighbors of a s
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
@@ -14,17 +14,16 @@ from lmlp_stream.atoms.symmetry import Descriptors
 
 
 def forces_and_stress(
-    gradients: Float[Tensor, "A M D"], rows: Int[Tensor, "A"], batch: Batch
+    gradients: Float[Tensor, "A M D"], batch: Batch
 ) -> tuple[Float[Tensor, "M A 3"], Float[Tensor, "M S 3 3"]]:
     """Forces in eV/Å and stress in eV/Å³ (tension positive; NaN without a volume).
 
     Args:
-        gradients: dE_i/dG_i of every member in any order of the atoms.
-        rows: Row of `gradients` that belongs to each atom of the batch.
+        gradients: dE_i/dG_i of every member, in `batch.order`.
         batch: The structures.
     """
     evaluate = _ForcesAndVirial.apply if gradients.requires_grad else _forces_and_virial
-    forces, virial = evaluate(gradients, rows, batch)
+    forces, virial = evaluate(gradients, batch)
     forces = forces.permute(2, 0, 1)
     if not batch.any_volume:
         return forces, gradients.new_full((gradients.shape[1], batch.n_structures, 3, 3), torch.nan)
@@ -41,18 +40,17 @@ class _ForcesAndVirial(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, gradients: Tensor, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, gradients: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """One structure after the other."""
-        ctx.batch, ctx.rows = batch, rows
-        return _forces_and_virial(gradients, rows, batch)
+        ctx.batch = batch
+        return _forces_and_virial(gradients, batch)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         """The transposed map of each structure."""
         by_forces, by_virial = upstream
         batch: Batch = ctx.batch
-        rows: Tensor = ctx.rows
-        gradients = by_forces.new_empty(len(rows), by_forces.shape[2], batch.values.shape[1])
+        gradients = by_forces.new_empty(len(batch.rows), by_forces.shape[2], batch.values.shape[1])
         for index, (descriptors, some) in enumerate(_parts(batch)):
             n_neighbors = descriptors.neighbor_index.shape[1]
             begins = by_forces[some, :, None].expand(-1, -1, n_neighbors, -1).contiguous()
@@ -60,17 +58,17 @@ class _ForcesAndVirial(torch.autograd.Function):
             if batch.any_volume:
                 by_vector += descriptors.vectors[:, None] @ by_virial[index]
             by_vector = by_vector.flatten(1, 2).transpose(1, 2)
-            gradients.index_copy_(0, rows[some], torch.bmm(by_vector, descriptors.derivatives.transpose(1, 2)))
-        return gradients, None, None
+            gradients.index_copy_(0, batch.rows[some], torch.bmm(by_vector, descriptors.derivatives.transpose(1, 2)))
+        return gradients, None
 
 
-def _forces_and_virial(gradients: Tensor, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _forces_and_virial(gradients: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """One structure after the other."""
     n_atoms, n_members, _ = gradients.shape
     forces = gradients.new_empty(n_atoms, 3, n_members)
     virial = gradients.new_zeros(batch.n_structures, 3, 3, n_members)
     for index, (descriptors, some) in enumerate(_parts(batch)):
-        by_vector = torch.bmm(gradients.index_select(0, rows[some]), descriptors.derivatives)
+        by_vector = torch.bmm(gradients.index_select(0, batch.rows[some]), descriptors.derivatives)
         by_vector = by_vector.view(len(by_vector), n_members, 3, -1).permute(0, 2, 3, 1).contiguous()
         torch.sum(_less_reverse(by_vector, descriptors), dim=2, out=forces[some])
         if batch.any_volume:

@@ -7,32 +7,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.potential.network import Folded, Parameters, Pass, fold, forth_and_back, gradient_of
 
 
-def networks(
-    parameters: Mapping[int, Parameters], batch: Batch
-) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Int[Tensor, "A"]]:
-    """Atomic energies of all members in eV and their derivatives by G, both grouped by element; the row of each atom.
+def networks(parameters: Mapping[int, Parameters], batch: Batch) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"]]:
+    """Atomic energies of all members in eV and their derivatives by G, both in `batch.order`.
 
     The graph leads to the parameters; the derivative by them is written out in `network`.
     """
     flat = [array for z in batch.atoms_of for array in parameters[z].values()]
     names = tuple(tuple(parameters[z]) for z in batch.atoms_of)
     energies, gradients = _Networks.apply(batch, names, *flat)
-    return energies, gradients, batch.rows
+    return energies, gradients
 
 
-def folded_networks(
-    folded: Mapping[int, Folded], batch: Batch
-) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Int[Tensor, "A"]]:
+def folded_networks(folded: Mapping[int, Folded], batch: Batch) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"]]:
     """The same of networks that are folded already, without a graph."""
     passes, gradients = _passes([folded[z] for z in batch.atoms_of], batch)
-    return torch.cat([done.energies for done in passes], dim=1), gradients, batch.rows
+    return torch.cat([done.energies for done in passes], dim=1), gradients
 
 
 def _passes(folded: Sequence[Folded], batch: Batch) -> tuple[list[Pass], Float[Tensor, "A M D"]]:

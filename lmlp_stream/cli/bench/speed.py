@@ -49,7 +49,7 @@ def train(settings: BenchSettings) -> dict[str, float]:
 
 
 def infer(settings: BenchSettings) -> dict[str, float]:
-    """Figures of energies and forces of every member: neighbors, descriptors, networks, linear part."""
+    """Figures of energies and forces of every member: neighbors, descriptors, networks, fitted linear part."""
     structures = workload(settings.structures, settings.n_structures)
     trainer = fresh_trainer(settings, structures)
     trainer.linear_fit.absorb(collate(_prepared(trainer, structures)))

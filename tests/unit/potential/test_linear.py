@@ -146,7 +146,7 @@ def test_structures_with_unfamiliar_atoms_have_the_energies_of_the_networks() ->
 
 def test_a_structure_is_familiar_by_the_excess_of_its_atoms() -> None:
     model, batch = partly_familiar(ETHANOL), batch_of([ETHANOL])
-    excess = sum(
+    beyond = sum(
         float(excess_of(model.linear.features[z], batch.values[some])[0].sum()) for z, some in batch.atoms_of.items()
     )
     found = model.predict(batch).mean_energy
@@ -154,8 +154,8 @@ def test_a_structure_is_familiar_by_the_excess_of_its_atoms() -> None:
     familiar = model.predict(batch).mean_energy
     model.linear = None
     networks = model.predict(batch).mean_energy
-    assert 0.1 < excess < 10
-    torch.testing.assert_close(found, networks + (familiar - networks) / (1 + excess))
+    assert 0.1 < beyond < 10
+    torch.testing.assert_close(found, networks + (familiar - networks) / (1 + beyond))
 
 
 def test_the_first_features_are_those_of_fewer_coefficients() -> None:

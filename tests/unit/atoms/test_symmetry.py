@@ -8,6 +8,7 @@ from lmlp_stream.atoms import symmetry_tensors
 from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure, from_ase
 from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions, SymmetrySpec, spec_of
+from lmlp_stream.atoms.symmetry_compiled import CompiledFunctions
 from lmlp_stream.atoms.symmetry_tensors import TensorFunctions
 from lmlp_stream.config import SymmetryConfig
 from lmlp_stream.errors import UsageError
@@ -181,6 +182,15 @@ def test_single_precision_agrees_with_double() -> None:
     single, double = functions(dtype=torch.float32).evaluate(ethanol()), functions().evaluate(ethanol())
     torch.testing.assert_close(single.values.double(), double.values, rtol=1e-4, atol=2e-6)
     torch.testing.assert_close(single.derivatives.double(), double.derivatives, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", [CompiledFunctions, TensorFunctions])
+@pytest.mark.parametrize("preset", ["shifted", "published"])
+def test_no_number_is_so_small_that_processors_slow_down(kind: type, preset: str) -> None:
+    structure, spec = from_ase(molecule("C6H6")), spec_of(SymmetryConfig(preset=preset))
+    evaluator = kind(spec, torch.float32, *([CPU] if kind is TensorFunctions else []))
+    for array in evaluator.evaluate(structure.atomic_numbers, neighbor_list(structure, spec.cutoff)):
+        assert array.abs()[array != 0].min() >= torch.finfo(torch.float32).tiny
 
 
 def test_evaluation_is_repeated_bit_for_bit() -> None:

@@ -51,6 +51,16 @@ def test_the_radial_part_is_a_gaussian_times_the_bump(r_s: float) -> None:
     torch.testing.assert_close(slope, slope_of(value, r), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_radial_parts_are_normal_numbers_or_zero(dtype: torch.dtype) -> None:
+    tiny = torch.finfo(dtype).tiny
+    r = torch.linspace(0.5, 6.0, 500, dtype=dtype)
+    value, slope = radial_part(r, torch.tensor(31.0), torch.tensor(0.9), 6.0)
+    assert 0 < value[value > 0].min() ** 2 < 1e4 * tiny
+    assert value[value > 0].min() ** 2 >= tiny
+    assert torch.equal(value == 0, slope == 0)
+
+
 @pytest.mark.parametrize("zeta", [1, 2, 3, 7])
 def test_a_multiple_angle_needs_no_angle(zeta: int) -> None:
     theta = torch.linspace(0.01, math.pi - 0.01, 50, dtype=torch.float64)

@@ -7,6 +7,7 @@ import numpy as np
 import vesin
 from jaxtyping import Float, Int
 
+from lmlp_stream.atoms.neighbors_kernel import linked, pad
 from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.errors import UsageError
 
@@ -22,37 +23,42 @@ class NeighborList:
     """Directed pairs i -> j within the cutoff, sorted by center, then element and index of the neighbor, then image.
 
     Attributes:
+        starts: First pair of each center, and the number of pairs at the end.
         center_index: Index i of each pair.
         neighbor_index: Index j of each pair; j may be i where a cell is thinner than the cutoff.
         vectors: r_j - r_i + shift · cell in Å, float64.
         distances: Their lengths in Å, float64.
         reverse_index: Position of the pair j -> i with the opposite shift.
-        counts: Number of neighbors of each atom.
     """
 
+    starts: Int[np.ndarray, "A+1"]
     center_index: Int[np.ndarray, "P"]
     neighbor_index: Int[np.ndarray, "P"]
     vectors: Float[np.ndarray, "P 3"]
     distances: Float[np.ndarray, "P"]
     reverse_index: Int[np.ndarray, "P"]
-    counts: Int[np.ndarray, "A"]
 
     @property
     def n_neighbors(self) -> int:
         """Largest number of neighbors of an atom."""
-        return int(self.counts.max(initial=0))
-
-    @property
-    def starts(self) -> Int[np.ndarray, "A+1"]:
-        """First pair of each center, and the number of pairs at the end."""
-        return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(self.counts)])
+        return int(np.diff(self.starts).max(initial=0))
 
     @property
     def slots(self) -> Int[np.ndarray, "P"]:
         """Place of each pair among those of its center."""
-        first = np.repeat(self.starts[:-1], self.counts)
-        places: np.ndarray = np.arange(len(first), dtype=np.int64) - first
+        places: np.ndarray = np.arange(len(self.center_index), dtype=np.int64) - self.starts[self.center_index]
         return places
+
+    def padded(
+        self, dtype: np.dtype
+    ) -> tuple[Int[np.ndarray, "A N"], Int[np.ndarray, "A 3 N"], Float[np.ndarray, "A N 3"]]:
+        """`neighbor_index`, `reverse` and `vectors` of `symmetry.Descriptors`."""
+        n_atoms, n_neighbors = len(self.starts) - 1, self.n_neighbors
+        index = np.empty((n_atoms, n_neighbors), np.int64)
+        reverse = np.empty((n_atoms, 3, n_neighbors), np.int64)
+        vectors = np.empty((n_atoms, n_neighbors, 3), dtype)
+        pad(self.starts, self.neighbor_index, self.reverse_index, self.vectors, index, reverse, vectors)
+        return index, reverse, vectors
 
 
 def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
@@ -63,42 +69,27 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
             each other.
     """
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
-    center, neighbor, shifts = search.compute(
-        structure.positions, _full_cell(structure), structure.pbc, quantities="ijS", copy=False
+    cell = _full_cell(structure)
+    pairs, shifts = search.compute(structure.positions, cell, structure.pbc, quantities="PS", copy=False)
+    found = NeighborList(
+        *linked(
+            pairs.astype(np.int64),
+            shifts.astype(np.int64),
+            np.argsort(np.argsort(structure.atomic_numbers, kind="stable")),
+            np.array(structure.positions, np.float64),
+            np.array(cell, np.float64),
+        )
     )
-    center, neighbor = center.astype(np.int64), neighbor.astype(np.int64)
-    n_atoms, place = structure.n_atoms, np.argsort(np.argsort(structure.atomic_numbers, kind="stable"))
-    order = _order(n_atoms * center + place[neighbor], shifts)
-    reverse_order = _order(n_atoms * neighbor + place[center], -shifts)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[reverse_order] = np.arange(len(order))
-    i, j = center[order], neighbor[order]
-    vectors = structure.positions.take(j, axis=0) - structure.positions.take(i, axis=0)
-    if shifts.any():
-        vectors += shifts[order] @ structure.cell
-    distances = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    _check_apart(i, j, distances)
-    return NeighborList(
-        center_index=i,
-        neighbor_index=j,
-        vectors=vectors,
-        distances=distances,
-        reverse_index=rank[order],
-        counts=np.bincount(i, minlength=n_atoms),
-    )
+    _check_apart(found)
+    return found
 
 
-def _order(pairs: Int[np.ndarray, "P"], shifts: Int[np.ndarray, "P 3"]) -> Int[np.ndarray, "P"]:
-    """By the number of each pair, then by image."""
-    return np.lexsort((*shifts.T[::-1], pairs)) if shifts.any() else np.argsort(pairs)
-
-
-def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], distances: Float[np.ndarray, "P"]) -> None:
-    if distances.min(initial=inf) < SMALLEST_DISTANCE:
-        pair = int(distances.argmin())
+def _check_apart(pairs: NeighborList) -> None:
+    if pairs.distances.min(initial=inf) < SMALLEST_DISTANCE:
+        pair = int(pairs.distances.argmin())
         raise UsageError(
-            f"atoms {i[pair]} and {j[pair]} (counted from 0) lie within {SMALLEST_DISTANCE:g} Å of each other: "
-            "move one or leave it out"
+            f"atoms {pairs.center_index[pair]} and {pairs.neighbor_index[pair]} (counted from 0) lie within "
+            f"{SMALLEST_DISTANCE:g} Å of each other: move one or leave it out"
         )
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
-from lmlp_stream.atoms.neighbors import NeighborList, neighbor_list
+from lmlp_stream.atoms.neighbors import neighbor_list
 from lmlp_stream.atoms.structure import Structure
 from lmlp_stream.atoms.symmetry_compiled import CompiledFunctions
 from lmlp_stream.atoms.symmetry_spec import AngularFunction, RadialFunction, SymmetrySpec, spec_of
@@ -61,7 +61,7 @@ class SymmetryFunctions:
     def __init__(self, spec: SymmetrySpec, dtype: torch.dtype, device: torch.device) -> None:
         self.spec = spec
         self.n_functions = spec.n_functions
-        self._dtype, self._device = dtype, device
+        self._exact, self._device = np.dtype(str(dtype).removeprefix("torch.")), device
         on_cpu = device.type == "cpu"
         self._functions = CompiledFunctions(spec, dtype) if on_cpu else TensorFunctions(spec, dtype, device)
 
@@ -77,25 +77,11 @@ class SymmetryFunctions:
             raise UsageError(f"Z = {beyond[0]} is no element, they go from 1 to {last}: leave the structure out")
         pairs = neighbor_list(structure, self.spec.cutoff)
         values, derivatives = self._functions.evaluate(structure.atomic_numbers, pairs)
-        index, reverse, vectors = _padded(pairs)
+        index, reverse, vectors = pairs.padded(self._exact)
         return Descriptors(
             values=values,
             derivatives=derivatives,
             neighbor_index=torch.as_tensor(index, device=self._device),
             reverse=torch.as_tensor(reverse, device=self._device),
-            vectors=torch.as_tensor(vectors, dtype=self._dtype, device=self._device),
+            vectors=torch.as_tensor(vectors, device=self._device),
         )
-
-
-def _padded(pairs: NeighborList) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`neighbor_index`, `reverse` and `vectors` of `Descriptors`."""
-    n_atoms, n_neighbors = len(pairs.counts), pairs.n_neighbors
-    at = (pairs.center_index, pairs.slots)
-    index = np.repeat(np.arange(n_atoms)[:, None], n_neighbors, axis=1)
-    index[at] = pairs.neighbor_index
-    reverse_slot = np.repeat(np.arange(n_neighbors)[None, :], n_atoms, axis=0)
-    reverse_slot[at] = at[1][pairs.reverse_index]
-    reverse = (3 * index[:, None] + np.arange(3)[:, None]) * n_neighbors + reverse_slot[:, None]
-    vectors = np.zeros((n_atoms, n_neighbors, 3))
-    vectors[at] = pairs.vectors
-    return index, reverse, vectors

@@ -4,36 +4,44 @@ Functional form: Eckhoff & Reiher, J. Chem. Theory Comput. 2023, 19, 3509 (doi 1
 inference code SCINE Parrot 1.0.0 evaluates it.
 """
 
+from math import inf, log
+
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 
-def cutoff_function(r: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """f_c(R) = exp(1 - 1/(1 - (R/R_c)²)) and its derivative; every derivative vanishes at R_c.
+def cutoff_exponent(r: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """The logarithm of the cutoff function f_c(R) = exp(1 - 1/(1 - (R/R_c)²)), and its derivative.
 
-    Source: SCINE Parrot 1.0.0, `gaussian_bump`. Where 1 - (R/R_c)² is below 10⁻³ both are below the smallest number.
+    Source: SCINE Parrot 1.0.0, `gaussian_bump`. Every derivative of f_c vanishes at R_c; where 1 - (R/R_c)² is below
+    10⁻³, f_c is below the smallest number.
     """
     room = (1 - (r / cutoff) ** 2).clamp(min=1e-3)
-    value = torch.exp(1 - 1 / room)
-    return value, value * (-2 / cutoff**2) * r / room**2
+    return 1 - 1 / room, (-2 / cutoff**2) * r / room**2
 
 
 def radial_part(r: Tensor, eta: Tensor, r_s: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     """r(R) = exp(-eta (R - r_s)²) f_c(R) and its derivative; the arguments broadcast.
 
     Source: SCINE Parrot 1.0.0, `gaussian_bump` (r_s = 0); the shift is that of Behler & Parrinello 2007
-    (doi 10.1103/PhysRevLett.98.146401, eq. 5). Where r(R) is below the root of the smallest normal number (10⁻¹⁹ in
-    float32), both are 0: a product of two would be subnormal, and processors calculate up to a hundred times slower
-    with such numbers. G, the root of a sum of r(R), changes by less than 4·10⁻¹⁰ by this.
+    (doi 10.1103/PhysRevLett.98.146401, eq. 5). Both are 0 where the exponent is not above `least_exponent`.
     """
-    value, slope = cutoff_function(r, cutoff)
+    exponent, slope = cutoff_exponent(r, cutoff)
     offset = r - r_s
     steep = eta * offset
-    gaussian = torch.exp(-(steep * offset))
-    part = gaussian * value
-    slope = (gaussian * slope).addcmul_(steep, part, value=-2)
-    counts = part > torch.finfo(part.dtype).tiny ** 0.5
-    return part * counts, slope * counts
+    exponent = torch.addcmul(exponent, steep, offset, value=-1)
+    part = threshold(exponent, least_exponent(exponent.dtype), -inf).exp_()
+    return part, part * torch.sub(slope, steep, alpha=2)
+
+
+def least_exponent(dtype: torch.dtype) -> float:
+    """Logarithm of the root of the smallest normal number; that root is 10⁻¹⁹ in float32.
+
+    A product of two smaller radial parts would be subnormal, and processors calculate up to a hundred times slower with
+    such numbers. Without them G, the root of a sum, changes by less than 4·10⁻¹⁰.
+    """
+    return 0.5 * log(torch.finfo(dtype).tiny)
 
 
 def multiple_angle(cosine: Tensor, zeta: int) -> tuple[Tensor, Tensor]:

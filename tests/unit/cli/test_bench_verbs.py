@@ -17,6 +17,7 @@ from lmlp_stream.cli.bench.timing import Elapsed, repeated, speed
 from lmlp_stream.cli.bench.workload import workload
 from lmlp_stream.cli.main import main
 from lmlp_stream.errors import UsageError
+from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.wire.record import encode
 
 SPEED = ("structures_per_cpu_s", "structures_per_s", "atoms_per_cpu_s", "cpu_ms_per_structure")
@@ -68,6 +69,15 @@ def test_every_figure_is_there_and_positive(monkeypatch, capsys, water: Path, ve
         assert figures[name] > 0, name
     assert figures["structures_per_cpu_s"] >= figures["structures_per_cpu_s_median"]
     assert figures["atoms_per_cpu_s"] == pytest.approx(3 * figures["structures_per_cpu_s"])
+
+
+def test_predictions_are_measured_with_a_linear_part_that_was_fitted(monkeypatch, capsys):
+    measured, folded = [], Ensemble.folded
+    monkeypatch.setattr(Ensemble, "folded", lambda self: measured.append(self.linear.is_fitted) or folded(self))
+
+    assert run(monkeypatch, "bench", "infer", "--members", 2, *TINY, "--json") == 0
+
+    assert measured == [True]
 
 
 def test_energies_far_from_each_other_do_not_diverge(monkeypatch, capsys, tmp_path: Path, water: Path):

@@ -49,14 +49,12 @@ class NeighborList:
         places: np.ndarray = np.arange(len(self.center_index), dtype=np.int64) - self.starts[self.center_index]
         return places
 
-    def padded(
-        self, dtype: np.dtype
-    ) -> tuple[Int[np.ndarray, "A N"], Int[np.ndarray, "A 3 N"], Float[np.ndarray, "A N 3"]]:
-        """`neighbor_index`, `reverse` and `vectors` of `symmetry.Descriptors`."""
+    def padded(self) -> tuple[Int[np.ndarray, "A N"], Int[np.ndarray, "A 3 N"], Float[np.ndarray, "A N 3"]]:
+        """`neighbor_index`, `reverse` and `vectors` (Å) of `symmetry.Descriptors`."""
         n_atoms, n_neighbors = len(self.starts) - 1, self.n_neighbors
         index = np.empty((n_atoms, n_neighbors), np.int64)
         reverse = np.empty((n_atoms, 3, n_neighbors), np.int64)
-        vectors = np.empty((n_atoms, n_neighbors, 3), dtype)
+        vectors = np.empty((n_atoms, n_neighbors, 3))
         pad(self.starts, self.neighbor_index, self.reverse_index, self.vectors, index, reverse, vectors)
         return index, reverse, vectors
 
@@ -69,27 +67,37 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
             each other.
     """
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
-    cell = _full_cell(structure)
-    pairs, shifts = search.compute(structure.positions, cell, structure.pbc, quantities="PS", copy=False)
-    found = NeighborList(
-        *linked(
-            pairs.astype(np.int64),
-            shifts.astype(np.int64),
-            np.argsort(np.argsort(structure.atomic_numbers, kind="stable")),
-            np.array(structure.positions, np.float64),
-            np.array(cell, np.float64),
-        )
+    found, shifts = search.compute(
+        structure.positions, _full_cell(structure), structure.pbc, quantities="PS", copy=False
     )
-    _check_apart(found)
-    return found
+    pairs, shifts = found.astype(np.int64), shifts.astype(np.int64)
+    places = np.argsort(np.argsort(structure.atomic_numbers, kind="stable"))
+    numbers = structure.n_atoms * pairs[:, 0] + places[pairs[:, 1]]
+    starts, centers, neighbors, vectors, distances, reverse = linked(
+        np.lexsort((*shifts.T[::-1], numbers)) if shifts.any() else np.argsort(numbers),
+        pairs,
+        shifts,
+        places,
+        np.array(structure.positions, np.float64, order="C"),
+        np.where(structure.pbc[:, None], structure.cell, 0.0),
+    )
+    _check_apart(centers, neighbors, distances)
+    return NeighborList(
+        starts=starts,
+        center_index=centers,
+        neighbor_index=neighbors,
+        vectors=vectors,
+        distances=distances,
+        reverse_index=reverse,
+    )
 
 
-def _check_apart(pairs: NeighborList) -> None:
-    if pairs.distances.min(initial=inf) < SMALLEST_DISTANCE:
-        pair = int(pairs.distances.argmin())
+def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], distances: Float[np.ndarray, "P"]) -> None:
+    if distances.min(initial=inf) < SMALLEST_DISTANCE:
+        pair = int(distances.argmin())
         raise UsageError(
-            f"atoms {pairs.center_index[pair]} and {pairs.neighbor_index[pair]} (counted from 0) lie within "
-            f"{SMALLEST_DISTANCE:g} Å of each other: move one or leave it out"
+            f"atoms {i[pair]} and {j[pair]} (counted from 0) lie within {SMALLEST_DISTANCE:g} Å of each other: "
+            "move one or leave it out"
         )
 
 

@@ -11,31 +11,36 @@ from lmlp_stream.atoms.compiled import compiled
 
 @compiled
 def linked(
+    order: Int[np.ndarray, "P"],
     pairs: Int[np.ndarray, "P 2"],
     shifts: Int[np.ndarray, "P 3"],
     places: Int[np.ndarray, "A"],
     positions: Float[np.ndarray, "A 3"],
     cell: Float[np.ndarray, "3 3"],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The fields of a `NeighborList`, from pairs in any order.
+) -> tuple[
+    Int[np.ndarray, "A+1"],
+    Int[np.ndarray, "P"],
+    Int[np.ndarray, "P"],
+    Float[np.ndarray, "P 3"],
+    Float[np.ndarray, "P"],
+    Int[np.ndarray, "P"],
+]:
+    """The fields of a `NeighborList`, in their order.
 
     Args:
+        order: Of the pairs: by center, place of the neighbor, then shift.
         pairs: Each i, j.
         shifts: Of each j, in cells.
-        places: Of the atoms, by which neighbors are sorted.
+        places: Place of each atom among all, by element and index.
         positions: In Å.
-        cell: In Å.
+        cell: In Å; zeros where it does not repeat.
     """
     n_pairs, n_atoms = len(pairs), len(places)
     starts = np.zeros(n_atoms + 1, np.int64)
-    reach = 0
     for p in range(n_pairs):
         starts[pairs[p, 0] + 1] += 1
-        for component in range(3):
-            reach = max(reach, abs(shifts[p, component]))
     for i in range(n_atoms):
         starts[i + 1] += starts[i]
-    order, keys = _sorted(pairs, shifts, places, starts, reach)
     centers, neighbors, reverse = np.empty((3, n_pairs), np.int64)
     vectors, distances = np.empty((n_pairs, 3)), np.empty(n_pairs)
     for at in range(n_pairs):
@@ -50,40 +55,27 @@ def linked(
             vectors[at, component] = offset
             square += offset * offset
         distances[at] = np.sqrt(square)
-        opposite = _key(places[i], shift, -1, reach)
-        reverse[at] = starts[j] + np.searchsorted(keys[starts[j] : starts[j + 1]], opposite)
+        first, last = starts[j], starts[j + 1]
+        while first < last:
+            middle = (first + last) // 2
+            other = order[middle]
+            if _before(places[pairs[other, 1]], shifts[other], places[i], shift):
+                first = middle + 1
+            else:
+                last = middle
+        reverse[at] = first
     return starts, centers, neighbors, vectors, distances, reverse
 
 
 @compiled
-def _sorted(
-    pairs: Int[np.ndarray, "P 2"],
-    shifts: Int[np.ndarray, "P 3"],
-    places: Int[np.ndarray, "A"],
-    starts: Int[np.ndarray, "A+1"],
-    reach: int,
-) -> tuple[Int[np.ndarray, "P"], Int[np.ndarray, "P"]]:
-    """The order of the pairs, and what those of one center are ordered by; by insertion, for atoms have few."""
-    order, keys = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.int64)
-    ends = starts[:-1].copy()
-    for p in range(len(pairs)):
-        i, key = pairs[p, 0], _key(places[pairs[p, 1]], shifts[p], 1, reach)
-        at = ends[i]
-        ends[i] += 1
-        while at > starts[i] and keys[at - 1] > key:
-            keys[at], order[at] = keys[at - 1], order[at - 1]
-            at -= 1
-        keys[at], order[at] = key, p
-    return order, keys
-
-
-@compiled
-def _key(place: int, shift: Int[np.ndarray, "3"], sign: int, reach: int) -> int:
-    """A number that orders by place, then by the shift times the sign, whose components do not exceed `reach`."""
-    key = place
+def _before(place: int, shift: Int[np.ndarray, "3"], other: int, opposite: Int[np.ndarray, "3"]) -> bool:
+    """Whether a neighbor comes before another, whose shift is the opposite of the last argument."""
+    if place != other:
+        return place < other
     for component in range(3):
-        key = key * (2 * reach + 1) + sign * shift[component] + reach
-    return key
+        if shift[component] != -opposite[component]:
+            return bool(shift[component] < -opposite[component])
+    return False
 
 
 @compiled

@@ -8,7 +8,6 @@ which depend on the two elements alone.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -61,7 +60,7 @@ class SymmetryFunctions:
     def __init__(self, spec: SymmetrySpec, dtype: torch.dtype, device: torch.device) -> None:
         self.spec = spec
         self.n_functions = spec.n_functions
-        self._exact, self._device = np.dtype(str(dtype).removeprefix("torch.")), device
+        self._dtype, self._device = dtype, device
         on_cpu = device.type == "cpu"
         self._functions = CompiledFunctions(spec, dtype) if on_cpu else TensorFunctions(spec, dtype, device)
 
@@ -77,11 +76,11 @@ class SymmetryFunctions:
             raise UsageError(f"Z = {beyond[0]} is no element, they go from 1 to {last}: leave the structure out")
         pairs = neighbor_list(structure, self.spec.cutoff)
         values, derivatives = self._functions.evaluate(structure.atomic_numbers, pairs)
-        index, reverse, vectors = pairs.padded(self._exact)
+        index, reverse, vectors = pairs.padded()
         return Descriptors(
             values=values,
             derivatives=derivatives,
             neighbor_index=torch.as_tensor(index, device=self._device),
             reverse=torch.as_tensor(reverse, device=self._device),
-            vectors=torch.as_tensor(vectors, device=self._device),
+            vectors=torch.as_tensor(vectors, dtype=self._dtype, device=self._device),
         )

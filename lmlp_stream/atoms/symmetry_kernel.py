@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 class Shells(NamedTuple):
-    """Eta and r_s of each shell; the cutoff; the exponent from which on a radial part is not 0."""
+    """Eta and r_s of each shell; the cutoff; the exponent above which a radial part is not 0."""
 
     parameters: Float[np.ndarray, "S 2"]
     cutoff: float

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -60,8 +61,21 @@ def test_the_reverse_of_a_pair_is_the_same_pair_seen_from_its_neighbor(pbc: tupl
     np.testing.assert_array_equal(pairs.reverse_index[pairs.reverse_index], np.arange(len(pairs.reverse_index)))
 
 
-def test_pairs_are_sorted_by_center() -> None:
-    assert (np.diff(neighbor_list(structure((True, True, True)), CUTOFF).center_index) >= 0).all()
+@pytest.mark.parametrize("pbc", [(True, True, True), (False, False, False)])
+def test_pairs_are_sorted_by_center_then_by_element_and_index_of_the_neighbor_then_by_image(
+    pbc: tuple[bool, bool, bool],
+) -> None:
+    item = replace(structure(pbc), atomic_numbers=np.array([8, 6, 1, 8, 6]))
+    pairs = neighbor_list(item, CUTOFF)
+    offsets = pairs.vectors - item.positions[pairs.neighbor_index] + item.positions[pairs.center_index]
+    shifts = (offsets @ np.linalg.inv(item.cell)).round().astype(int)
+    keys = [
+        (i, item.atomic_numbers[j], j, *shift)
+        for i, j, shift in zip(pairs.center_index, pairs.neighbor_index, shifts, strict=True)
+    ]
+    assert keys == sorted(keys)
+    assert len(set(keys)) == len(keys)
+    np.testing.assert_array_equal(np.diff(pairs.starts), np.bincount(pairs.center_index, minlength=item.n_atoms))
 
 
 def test_a_lonely_atom_has_no_neighbors() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lmlp_stream.atoms.angular_kernel import LANES
 from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS, angular_factor_table, radial_factor_table
 from lmlp_stream.atoms.neighbors import NeighborList
-from lmlp_stream.atoms.symmetry_formulas import least_exponent
+from lmlp_stream.atoms.symmetry_formulas import radial_part
 from lmlp_stream.atoms.symmetry_kernel import Angular, Pairs, Radial, Shells, evaluate
 from lmlp_stream.atoms.symmetry_spec import SymmetrySpec
 
@@ -22,15 +22,16 @@ class CompiledFunctions:
     """Evaluates a list of symmetry functions on a CPU."""
 
     def __init__(self, spec: SymmetrySpec, dtype: torch.dtype) -> None:
-        self._n_functions, self._dtype = spec.n_functions, dtype
+        self._cutoff, self._n_functions, self._dtype = spec.cutoff, spec.n_functions, dtype
         self._exact = np.dtype(str(dtype).removeprefix("torch."))
         radial_shells, of_radial = _numbered((f.eta, f.r_s) for f in spec.radial)
         radial_factors, factor_of_radial = _numbered(f.factor for f in spec.radial)
         angular_shells, of_angular = _numbered((f.eta, f.r_s) for f in spec.angular)
         angular_factors, factor_of_angular = _numbered(f.factor for f in spec.angular)
         parts, part_of_angular = _numbered((f.lambda_, f.zeta, f.xi) for f in spec.angular)
-        self._radial_shells = self._shells(radial_shells, spec.cutoff)
-        self._angular_shells = self._shells(angular_shells, spec.cutoff)
+        shells = torch.tensor([*radial_shells, *angular_shells], dtype=dtype)
+        self._eta, self._r_s = shells.reshape(-1, 2, 1).unbind(1)
+        self._n_radial_shells = len(radial_shells)
         tables = [radial_factor_table(factor) for factor in radial_factors]
         self._radial_factors = np.array(tables, self._exact).reshape(-1, N_ATOMIC_NUMBERS)
         tables = [angular_factor_table(factor) for factor in angular_factors]
@@ -47,10 +48,15 @@ class CompiledFunctions:
         shape = (len(atomic_numbers), self._n_functions, 3 * pairs.n_neighbors)
         values = torch.empty(shape[:2], dtype=self._dtype)
         room = torch.empty(shape[0] * shape[1] * shape[2] + LANES, dtype=self._dtype)
+        radial_shells, angular_shells = self._shells(pairs.distances)
         evaluate(
-            Pairs(pairs.starts, kinds[pairs.neighbor_index], pairs.vectors, pairs.distances),
-            self._radial_shells,
-            self._angular_shells,
+            Pairs(
+                pairs.starts,
+                kinds[pairs.neighbor_index],
+                (pairs.vectors / pairs.distances[:, None]).astype(self._exact),
+            ),
+            radial_shells,
+            angular_shells,
             Radial(self._radial_factors[:, elements], self._radial_functions),
             Angular(
                 self._angular_factors[:, elements[:, None], elements[None, :]], self._parts, self._angular_functions
@@ -61,9 +67,12 @@ class CompiledFunctions:
         )
         return values, room[:-LANES].view(shape)
 
-    def _shells(self, shells: Sequence[tuple[float, float]], cutoff: float) -> Shells:
-        exact = self._exact.type
-        return Shells(np.array(shells, exact).reshape(-1, 2), exact(cutoff), exact(least_exponent(self._dtype)))
+    def _shells(self, distances: Float[np.ndarray, "P"]) -> tuple[Shells, Shells]:
+        """Radial parts of the radial and of the angular functions."""
+        r = torch.from_numpy(distances.astype(self._exact))
+        legs, slopes = radial_part(r, self._eta, self._r_s, self._cutoff)
+        all_shells, n_radial = (legs.numpy(), slopes.numpy(), (legs / r).numpy()), self._n_radial_shells
+        return Shells(*(array[:n_radial] for array in all_shells)), Shells(*(array[n_radial:] for array in all_shells))
 
 
 def _numbered(items: Iterable[Part]) -> tuple[Sequence[Part], Int[np.ndarray, "d"]]:

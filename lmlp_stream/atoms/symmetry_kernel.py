@@ -31,16 +31,15 @@ class Pairs(NamedTuple):
 
     starts: Int[np.ndarray, "A+1"]
     kinds: Int[np.ndarray, "P"]
-    vectors: Float[np.ndarray, "P 3"]
-    distances: Float[np.ndarray, "P"]
+    units: Float[np.ndarray, "P 3"]
 
 
 class Shells(NamedTuple):
-    """Eta and r_s of each shell; the cutoff; the exponent above which a radial part is not 0."""
+    """r(R_ij) of each shell and pair, its derivative, and r over R."""
 
-    parameters: Float[np.ndarray, "S 2"]
-    cutoff: float
-    least_exponent: float
+    legs: Float[np.ndarray, "S P"]
+    slopes: Float[np.ndarray, "S P"]
+    across: Float[np.ndarray, "S P"]
 
 
 class Radial(NamedTuple):
@@ -59,7 +58,7 @@ class Angular(NamedTuple):
 
 
 class Near(NamedTuple):
-    """The neighbors of one center: r(R_ij) of each shell, its derivative, and r over R; and the first of each kind."""
+    """The neighbors of one center, and the first of each kind."""
 
     unit: Float[np.ndarray, "3 J"]
     leg: Float[np.ndarray, "S J"]
@@ -94,8 +93,8 @@ def evaluate(
 
     A row of `derivatives` is written a little too far; the next one mends it, and the last one needs `LANES` more.
     """
-    n_kinds, n_shells, n_parts = radial.factors.shape[1], len(angular_shells.parameters), len(angular.parts)
-    n_radial_shells, n_radial = len(radial_shells.parameters), len(radial.functions)
+    n_kinds, n_shells, n_parts = radial.factors.shape[1], len(angular_shells.legs), len(angular.parts)
+    n_radial_shells, n_radial = len(radial_shells.legs), len(radial.functions)
     near_radial = _near(n_radial_shells, n_kinds, n_neighbors, values)
     near_angular = _near(n_shells, n_kinds, n_neighbors, values)
     of_radial = _products(len(radial.factors), 1, n_radial_shells, n_neighbors, values)
@@ -135,37 +134,19 @@ def _products(n_factors: int, n_kinds: int, n_products: int, n_neighbors: int, l
 def _load(pairs: Pairs, i: int, shells: Shells, near: Near) -> None:
     """The neighbors of center i, lanes last."""
     first, count = pairs.starts[i], pairs.starts[i + 1] - pairs.starts[i]
-    exact = near.leg.dtype.type
     near.unit[:], near.leg[:], near.slope[:], near.across[:], near.runs[:] = 0, 0, 0, 0, 0
     for j in range(count):
         p = first + j
         near.runs[pairs.kinds[p] + 1] += 1
         for component in range(3):
-            near.unit[component, j] = pairs.vectors[p, component] / pairs.distances[p]
-        _radial_parts(exact(pairs.distances[p]), shells, near, j)
+            near.unit[component, j] = pairs.units[p, component]
+    for s in range(len(shells.legs)):
+        for j in range(count):
+            near.leg[s, j] = shells.legs[s, first + j]
+            near.slope[s, j] = shells.slopes[s, first + j]
+            near.across[s, j] = shells.across[s, first + j]
     for kind in range(len(near.runs) - 1):
         near.runs[kind + 1] += near.runs[kind]
-
-
-@compiled
-def _radial_parts(r: float, shells: Shells, near: Near, j: int) -> None:
-    """`symmetry_formulas.radial_part` of one neighbor and every shell; what is 0 is left alone."""
-    exact = near.leg.dtype.type
-    one, two = exact(1), exact(2)
-    ratio = r / shells.cutoff
-    room = one - ratio * ratio
-    if room <= 0:
-        return
-    slope = -two * ratio / (shells.cutoff * room * room)
-    for s in range(len(near.leg)):
-        eta, r_s = shells.parameters[s]
-        steep = eta * (r - r_s)
-        exponent = one - one / room - steep * (r - r_s)
-        if exponent > shells.least_exponent:
-            part = np.exp(exponent)
-            near.leg[s, j] = part
-            near.slope[s, j] = part * (slope - two * steep)
-            near.across[s, j] = part / r
 
 
 @compiled

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,25 @@ def test_where_no_code_can_be_kept_it_is_compiled_all_the_same(monkeypatch: pyte
 
     assert double(np.float32(1.5)) == 3.0
     assert asked == [True, False]
+
+
+@pytest.mark.slow
+def test_code_from_the_cache_gives_the_bits_of_code_that_was_just_compiled(tmp_path: Path):
+    program = (
+        "import torch; from ase.build import molecule; from lmlp_stream.atoms.structure import from_ase\n"
+        "from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of\n"
+        "from lmlp_stream.config import SymmetryConfig\n"
+        "functions = SymmetryFunctions(spec_of(SymmetryConfig()), torch.float64, torch.device('cpu'))\n"
+        "found = functions.evaluate(from_ase(molecule('C6H6')))\n"
+        "print(found.values.numpy().tobytes().hex(), hash(found.derivatives.numpy().tobytes()))"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": "0"}
+    fresh, cached = (
+        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("*.nbc"))
+    assert cached.stdout == fresh.stdout
 
 
 def test_what_is_not_a_number_stays_so():

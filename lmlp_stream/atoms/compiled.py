@@ -21,8 +21,8 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     digests stays.
 
     Sums may be reassociated and multiplications contracted with additions, but what is not finite stays so. Equal input
-    gives equal bits on one machine, as long as no kernel calls exp or the like: code from the disk may find another one
-    than code that was just compiled.
+    gives equal bits on one machine. Do not call exp in a kernel: code from the disk gave other bits with it than code
+    that was just compiled.
     """
     try:
         function.__qualname__ += f"_{_digest()}"

@@ -1,4 +1,4 @@
-"""Pairs of atoms put in order, linked with their reverse and padded; compiled for the CPU.
+"""Pairs of atoms linked with their reverse, and padded; compiled for the CPU.
 
 Axes: A atoms, P directed pairs, N largest number of neighbors of an atom.
 """

@@ -53,7 +53,7 @@ class LinearFit:
             self._ridge.keep(n_features)
             linear.features = {known: features.first(n_features) for known, features in linear.features.items()}
         relevance = None
-        if self._ridge.is_redrawn:
+        if self._ridge.n_redrawn:
             relevance = _usual([features.relevance for features in linear.features.values()])
         drawn = self._features(z, values, n_features, relevance)
         linear.features = dict(sorted({**linear.features, z: drawn}.items()))
@@ -127,6 +127,9 @@ class LinearFit:
     def redraw(self, remembered: Callable[[], Iterable[Batch]]) -> None:
         """Draw the features again by the relevance of each symmetry function, and let them learn what is remembered.
 
+        Where they were drawn by relevance already, they go half of the way to the new one: the geometric mean of both.
+        The whole way, energies of SN2 are as good but forces 83 instead of 79 meV/Å (linear part alone, six seeds).
+
         Args:
             remembered: Gives everything that was absorbed and not released.
         """
@@ -140,11 +143,13 @@ class LinearFit:
                 slopes = features.energies(features.evaluate(batch.values[some]))[1]
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
+        if self._ridge.n_redrawn:
+            found = {z: (of_element * linear.features[z].relevance).sqrt() for z, of_element in found.items()}
         usual = _usual(found.values()) if found else None
         for z, atoms in self._atoms.items():
             mean = atoms.mean.to(linear.features[z].offsets)[None]
             linear.features[z] = self._features(z, mean, linear.n_features, found.get(z, usual))
-        self._ridge = Ridge(self._config.learning, self._ridge.expected, is_redrawn=True)
+        self._ridge = Ridge(self._config.learning, self._ridge.expected, n_redrawn=self._ridge.n_redrawn + 1)
         self._share = FittedShare(self._config.potential.linear_share)
         for batch in remembered():
             self.absorb(batch)

@@ -17,7 +17,7 @@ from lmlp_stream.learning.learner import Learner
 from lmlp_stream.learning.ridge import Ridge, fitting
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.ensemble import Ensemble
-from lmlp_stream.potential.linear import Features, LinearPart
+from lmlp_stream.potential.linear import Features, LinearPart, relevance_of
 from lmlp_stream.store.checkpoint import Checkpoints
 from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
 from tests.unit.learning.test_learner import assert_equal_states, config_of
@@ -201,26 +201,30 @@ def test_a_fit_is_due_when_enough_equations_are_new() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "n_remembered", "capacity", "expected"),
+    ("n_redrawn", "n", "n_remembered", "capacity", "expected"),
     [
-        (256, 256, 10_000, True),
-        (255, 255, 10_000, False),
-        (256, 255, 10_000, False),
-        (144, 144, 151, True),
-        (128, 128, 151, False),
-        (32, 32, 40, True),
-        (31, 31, 31, False),
-        (5000, 5000, 5000, True),
+        (0, 256, 256, 10_000, True),
+        (0, 255, 255, 10_000, False),
+        (0, 256, 255, 10_000, False),
+        (0, 144, 144, 151, True),
+        (0, 128, 128, 151, False),
+        (0, 32, 32, 40, True),
+        (0, 31, 31, 31, False),
+        (0, 5000, 5000, 5000, True),
+        (1, 256, 256, 10_000, False),
+        (1, 383, 383, 10_000, False),
+        (1, 384, 384, 10_000, True),
+        (1, 384, 383, 10_000, False),
+        (1, 288, 288, 300, True),
+        (2, 5000, 5000, 10_000, False),
     ],
 )
-def test_features_are_drawn_again_while_everything_is_remembered(
-    n: int, n_remembered: int, capacity: int, expected: bool
+def test_features_are_drawn_twice_by_relevance_while_everything_is_remembered(
+    n_redrawn: int, n: int, n_remembered: int, capacity: int, expected: bool
 ) -> None:
     ridge = Ridge(LEARNING)
-    ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, 0])}, CPU)
+    ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, n_redrawn])}, CPU)
     assert ridge.ripe(n_remembered, capacity, n_coming=16) is expected
-    ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, 1])}, CPU)
-    assert not ridge.ripe(n_remembered, capacity, n_coming=16)
 
 
 def test_nothing_learned_gives_no_coefficients() -> None:
@@ -329,7 +333,7 @@ def test_labels_are_judged_as_if_there_were_no_linear_part() -> None:
     assert any(waiting for waiting, _, _ in found[0])
 
 
-def test_features_are_drawn_once_by_relevance_and_sums_are_those_of_all_that_came() -> None:
+def test_features_drawn_by_relevance_stay_and_sums_are_those_of_all_that_came() -> None:
     config = config_of(
         learning={"records_per_tick": 8, "steps_per_record": 0.25},
         rehearsal={"capacity": 40, "holdout_share": 0.0},
@@ -357,6 +361,50 @@ def test_features_are_drawn_once_by_relevance_and_sums_are_those_of_all_that_cam
     assert abs(float(apart.mean())) < 0.1
     assert float(apart.std()) < 0.3
     assert_sums_are_those_of([*structures, labelled(100, AMMONIA)], learner)
+
+
+def test_a_second_draw_goes_half_the_way_to_what_is_relevant_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[torch.Tensor] = []
+
+    def noted(squared_slopes: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        found.append(relevance_of(squared_slopes, spread))
+        return found[-1]
+
+    monkeypatch.setattr("lmlp_stream.learning.ridge.RIPE", (32, 48))
+    monkeypatch.setattr("lmlp_stream.learning.linear_fit.relevance_of", noted)
+    learner = Learner(
+        config_of(
+            learning={"records_per_tick": 16, "steps_per_record": 0.0},
+            rehearsal={"capacity": 100, "holdout_share": 0.0},
+            quarantine={"enabled": False},
+            potential={"members": 1, "dtype": "float64", "linear_features": 1000},
+        )
+    )
+    structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(64)]
+    relevances = []
+    for first in range(0, 64, 16):
+        learner.process_tick(structures[first : first + 16])
+        relevances.append({z: of_z.relevance for z, of_z in learner.ensemble.linear.features.items()})
+    even, first, second, last = relevances
+    assert len(found) == 6
+    for z, by_first, by_second in zip((1, 6, 8), found[:3], found[3:], strict=True):
+        assert float((by_first / even[z]).log().abs().max()) > 0.5
+        torch.testing.assert_close(first[z], by_first, rtol=0.1, atol=0.0)
+        torch.testing.assert_close(second[z], (first[z] * by_second).sqrt(), rtol=0.1, atol=0.0)
+        assert torch.equal(last[z], second[z])
+
+
+def test_what_comes_at_once_draws_features_twice_at_once() -> None:
+    config = config_of(
+        learning={"records_per_tick": 8, "steps_per_record": 0.0},
+        rehearsal={"capacity": 40, "holdout_share": 0.0},
+        quarantine={"enabled": False},
+        potential={"members": 1, "dtype": "float64", "linear_features": 40},
+    )
+    learner = Learner(config)
+    learner.process_tick([labelled(index, (WATER, METHANE)[index % 2]) for index in range(40)])
+    assert learner._trainer.linear_fit._ridge.n_redrawn == 2
+    assert_sums_are_those_of([labelled(index, (WATER, METHANE)[index % 2]) for index in range(40)], learner)
 
 
 def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_bit_alike(tmp_path: Path) -> None:

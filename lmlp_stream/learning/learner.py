@@ -333,7 +333,8 @@ class Learner:
     def _redraw(self) -> None:
         """Let the linear part choose its features while everything that it learned is remembered still."""
         config, kept = self._config, self.n_remembered
-        while self._trainer.linear_fit.is_ripe(kept, config.rehearsal.capacity, config.learning.records_per_tick):
+        n_coming = config.learning.records_per_tick + len(self.quarantined)
+        while self._trainer.linear_fit.is_ripe(kept, config.rehearsal.capacity, n_coming):
             self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(self.remembered)))
 
     def _weigh(self, n_learned: int) -> None:

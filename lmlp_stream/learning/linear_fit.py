@@ -127,8 +127,9 @@ class LinearFit:
     def redraw(self, remembered: Callable[[], Iterable[Batch]]) -> None:
         """Draw the features again by the relevance of each symmetry function, and let them learn what is remembered.
 
-        Where they were drawn by relevance already, they go half of the way to the new one: the geometric mean of both.
-        The whole way, energies of SN2 are as good but forces 83 instead of 79 meV/Å (linear part alone, six seeds).
+        The second time they go half of the way: by the geometric mean of the new relevance and the old one, which is
+        the usual one for an element that has come since. The mean makes directions about a tenth shorter. The whole
+        way, forces of SN2 are 83 instead of 79 meV/Å at energies as good (linear part alone, six seeds).
 
         Args:
             remembered: Gives everything that was absorbed and not released.
@@ -144,7 +145,8 @@ class LinearFit:
                 squares[z] += slopes.double().square().sum(dim=0).cpu()
         found = {z: relevance_of(sums, self._atoms[z].spread) for z, sums in squares.items() if sums.any()}
         if self._ridge.n_redrawn:
-            found = {z: (of_element * linear.features[z].relevance).sqrt() for z, of_element in found.items()}
+            old = {z: features.relevance for z, features in linear.features.items()}
+            found = {z: (of_element * found.get(z, of_element)).sqrt() for z, of_element in old.items()}
         usual = _usual(found.values()) if found else None
         for z, atoms in self._atoms.items():
             mean = atoms.mean.to(linear.features[z].offsets)[None]

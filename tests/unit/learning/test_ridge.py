@@ -216,6 +216,8 @@ def test_a_fit_is_due_when_enough_equations_are_new() -> None:
         (1, 384, 384, 10_000, True),
         (1, 384, 383, 10_000, False),
         (1, 288, 288, 300, True),
+        (1, 256, 256, 260, True),
+        (1, 255, 255, 255, False),
         (2, 5000, 5000, 10_000, False),
     ],
 )
@@ -225,6 +227,9 @@ def test_features_are_drawn_twice_by_relevance_while_everything_is_remembered(
     ridge = Ridge(LEARNING)
     ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, n_redrawn])}, CPU)
     assert ridge.ripe(n_remembered, capacity, n_coming=16) is expected
+    restored = Ridge(LEARNING)
+    restored.load_state_dict(ridge.state_dict(), CPU)
+    assert restored.n_redrawn == n_redrawn
 
 
 def test_nothing_learned_gives_no_coefficients() -> None:
@@ -370,7 +375,8 @@ def test_a_second_draw_goes_half_the_way_to_what_is_relevant_by_then(monkeypatch
         found.append(relevance_of(squared_slopes, spread))
         return found[-1]
 
-    monkeypatch.setattr("lmlp_stream.learning.ridge.RIPE", (32, 48))
+    monkeypatch.setattr(ridge_module, "RIPE", (32, 48))
+    monkeypatch.setattr(ridge_module, "FEWEST", (32, 48))
     monkeypatch.setattr("lmlp_stream.learning.linear_fit.relevance_of", noted)
     learner = Learner(
         config_of(
@@ -382,8 +388,8 @@ def test_a_second_draw_goes_half_the_way_to_what_is_relevant_by_then(monkeypatch
     )
     structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(64)]
     relevances = []
-    for first in range(0, 64, 16):
-        learner.process_tick(structures[first : first + 16])
+    for begin in range(0, 64, 16):
+        learner.process_tick(structures[begin : begin + 16])
         relevances.append({z: of_z.relevance for z, of_z in learner.ensemble.linear.features.items()})
     even, first, second, last = relevances
     assert len(found) == 6
@@ -394,17 +400,61 @@ def test_a_second_draw_goes_half_the_way_to_what_is_relevant_by_then(monkeypatch
         assert torch.equal(last[z], second[z])
 
 
-def test_what_comes_at_once_draws_features_twice_at_once() -> None:
-    config = config_of(
-        learning={"records_per_tick": 8, "steps_per_record": 0.0},
-        rehearsal={"capacity": 40, "holdout_share": 0.0},
-        quarantine={"enabled": False},
-        potential={"members": 1, "dtype": "float64", "linear_features": 40},
-    )
-    learner = Learner(config)
-    learner.process_tick([labelled(index, (WATER, METHANE)[index % 2]) for index in range(40)])
-    assert learner._trainer.linear_fit._ridge.n_redrawn == 2
-    assert_sums_are_those_of([labelled(index, (WATER, METHANE)[index % 2]) for index in range(40)], learner)
+def two_draws(monkeypatch: pytest.MonkeyPatch, **sections: dict[str, object]) -> Learner:
+    """A learner that remembers 60 structures and draws its features after 32 and after 40."""
+    monkeypatch.setattr(ridge_module, "RIPE", (32, 40))
+    monkeypatch.setattr(ridge_module, "FEWEST", (32, 40))
+    told: dict[str, dict[str, object]] = {
+        "learning": {"records_per_tick": 8, "steps_per_record": 0.0},
+        "rehearsal": {"capacity": 60, "holdout_share": 0.0},
+        "quarantine": {"enabled": False},
+        "potential": {"members": 1, "dtype": "float64", "linear_features": 40},
+    }
+    return Learner(config_of(**{name: section | sections.get(name, {}) for name, section in told.items()}))
+
+
+def n_redrawn(learner: Learner) -> int:
+    return learner._trainer.linear_fit._ridge.n_redrawn
+
+
+def test_what_comes_at_once_draws_features_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = two_draws(monkeypatch)
+    structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(40)]
+    learner.process_tick(structures)
+    assert n_redrawn(learner) == 2
+    assert_sums_are_those_of(structures, learner)
+
+
+def test_an_element_that_comes_between_two_draws_and_a_learner_restored_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = two_draws(monkeypatch)
+    structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(32)]
+    learner.process_tick(structures)
+    assert n_redrawn(learner) == 1
+    restored = Learner.restore(learner._config, learner.state_dict())
+    ammonias = [labelled(index, AMMONIA) for index in range(8)]
+    late = [labelled(index, WATER) for index in range(100, 108)]
+    for one in (learner, restored):
+        one.process_tick(ammonias[:4])
+        assert n_redrawn(one) == 1
+        one.process_tick(ammonias[4:])
+        assert n_redrawn(one) == 2
+        one.process_tick(late)
+    assert_equal_states(learner, restored)
+    assert_sums_are_those_of([*structures, *ammonias, *late], learner)
+
+
+@pytest.mark.parametrize(("n_waiting", "is_redrawn"), [(0, False), (4, False), (5, True)])
+def test_what_waits_may_come_before_features_can_be_drawn_again(
+    monkeypatch: pytest.MonkeyPatch, n_waiting: int, is_redrawn: bool
+) -> None:
+    learner = two_draws(monkeypatch)
+    monkeypatch.setattr(ridge_module, "RIPE", (100, 100))
+    waiting = tuple(labelled(index, AMMONIA) for index in range(n_waiting))
+    monkeypatch.setattr(Learner, "quarantined", property(lambda _: waiting))
+    learner.process_tick([labelled(index, (WATER, METHANE)[index % 2]) for index in range(48)])
+    assert (n_redrawn(learner) > 0) is is_redrawn
 
 
 def test_a_learner_read_from_a_checkpoint_fits_a_part_of_many_elements_bit_for_bit_alike(tmp_path: Path) -> None:

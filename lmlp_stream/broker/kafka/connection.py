@@ -13,6 +13,7 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     RetriableError,
+    UnknownBrokerIdError,
     UnknownTopicOrPartitionError,
 )
 from kafka.protocol.consumer import IsolationLevel, OffsetSpec
@@ -27,6 +28,8 @@ REQUEST_S = 15.0
 RETRY_S = 0.2
 OUTAGE_S = 120.0
 """How long a broker that once answered may be away before what needs it fails, s."""
+AWAY = (RetriableError, UnknownBrokerIdError)
+"""What kafka-python raises while a broker is away; the second where a partition has no leader for the moment."""
 _REMEDY = "is a broker running there? deploy/kafka/start starts one"
 
 
@@ -94,7 +97,7 @@ class Connection:
         while True:
             try:
                 return ask()
-            except RetriableError:
+            except AWAY:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(RETRY_S)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError, RetriableError
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
-from lmlp_stream.broker.kafka.connection import Connection, address
+from lmlp_stream.broker.kafka.connection import AWAY, Connection, address
 from lmlp_stream.broker.log import Message, Partition, check_position
 
 _STALL_S = 30.0
@@ -102,7 +102,7 @@ class KafkaSource:
             return set()
         try:
             ends = self._client().end_offsets([address(partition) for partition in empty], _ASK_MS)
-        except RetriableError:
+        except AWAY:
             return set()
         self._ends = {partition: ends[address(partition)] for partition in empty}
         return {partition for partition in empty if self._next_fetched(partition) >= self._ends[partition]}

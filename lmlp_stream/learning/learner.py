@@ -111,6 +111,11 @@ class Learner:
         """Structures that wait for their judgement, in the order they came."""
         return (*self._strangers.structures, *self._quarantine.structures)
 
+    @property
+    def n_quarantined(self) -> int:
+        """How many these are."""
+        return len(self._strangers) + len(self._quarantine)
+
     def process_tick(
         self, structures: Sequence[LabelledStructure], observe: Callable[[StepReport], None] | None = None
     ) -> TickReport:
@@ -159,7 +164,7 @@ class Learner:
             n_unlearned=len(new) - len(came),
             n_released=len(judgement.released),
             n_recalled=n_recalled,
-            n_waiting=len(self._quarantine) + len(self._strangers),
+            n_waiting=self.n_quarantined,
             arrivals=tuple(self._arrival(structure, came_ids, errors) for structure in new),
             new_elements=added,
             elements=self.elements,
@@ -333,7 +338,7 @@ class Learner:
     def _redraw(self) -> None:
         """Let the linear part choose its features while everything that it learned is remembered still."""
         config, kept = self._config, self.n_remembered
-        n_coming = config.learning.records_per_tick + len(self.quarantined)
+        n_coming = config.learning.records_per_tick + self.n_quarantined
         while self._trainer.linear_fit.is_ripe(kept, config.rehearsal.capacity, n_coming):
             self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(self.remembered)))
 

@@ -249,7 +249,7 @@ class _Conductor:
         return {
             "name": self._config.name,
             "labels_learned": learner.labels_learned,
-            "quarantine": len(learner.quarantined),
+            "quarantine": learner.n_quarantined,
             "records": {name: n + self._n_records_before[name] for name, n in self._n_records.items()},
             "steps": learner.n_steps,
             "elements": list(learner.elements),
@@ -283,7 +283,7 @@ class _Conductor:
             n_refused=self._n_records["refused"],
             n_unlearned=self._n_records["unlearned"],
             n_condemned=self._n_records["condemned"],
-            n_waiting=len(self._learner.quarantined),
+            n_waiting=self._learner.n_quarantined,
             labels_learned=self._learner.labels_learned,
             n_steps=self._learner.n_steps,
             n_announced=self._teller.n_announced,

@@ -48,7 +48,7 @@ class Watch:
             elements=len(learner.elements),
             reservoir=learner.n_remembered,
             holdout=learner.n_held_out,
-            quarantine=len(learner.quarantined),
+            quarantine=learner.n_quarantined,
         )
         return sum(lag.values())
 

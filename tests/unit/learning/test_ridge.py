@@ -400,17 +400,18 @@ def test_a_second_draw_goes_half_the_way_to_what_is_relevant_by_then(monkeypatch
         assert torch.equal(last[z], second[z])
 
 
-def two_draws(monkeypatch: pytest.MonkeyPatch, **sections: dict[str, object]) -> Learner:
+def two_draws(monkeypatch: pytest.MonkeyPatch) -> Learner:
     """A learner that remembers 60 structures and draws its features after 32 and after 40."""
     monkeypatch.setattr(ridge_module, "RIPE", (32, 40))
     monkeypatch.setattr(ridge_module, "FEWEST", (32, 40))
-    told: dict[str, dict[str, object]] = {
-        "learning": {"records_per_tick": 8, "steps_per_record": 0.0},
-        "rehearsal": {"capacity": 60, "holdout_share": 0.0},
-        "quarantine": {"enabled": False},
-        "potential": {"members": 1, "dtype": "float64", "linear_features": 40},
-    }
-    return Learner(config_of(**{name: section | sections.get(name, {}) for name, section in told.items()}))
+    return Learner(
+        config_of(
+            learning={"records_per_tick": 8, "steps_per_record": 0.0},
+            rehearsal={"capacity": 60, "holdout_share": 0.0},
+            quarantine={"enabled": False},
+            potential={"members": 1, "dtype": "float64", "linear_features": 40},
+        )
+    )
 
 
 def n_redrawn(learner: Learner) -> int:
@@ -451,8 +452,7 @@ def test_what_waits_may_come_before_features_can_be_drawn_again(
 ) -> None:
     learner = two_draws(monkeypatch)
     monkeypatch.setattr(ridge_module, "RIPE", (100, 100))
-    waiting = tuple(labelled(index, AMMONIA) for index in range(n_waiting))
-    monkeypatch.setattr(Learner, "quarantined", property(lambda _: waiting))
+    monkeypatch.setattr(Learner, "n_quarantined", n_waiting)
     learner.process_tick([labelled(index, (WATER, METHANE)[index % 2]) for index in range(48)])
     assert (n_redrawn(learner) > 0) is is_redrawn
 

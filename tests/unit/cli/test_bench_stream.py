@@ -115,6 +115,23 @@ def test_each_file_is_a_domain_with_its_own_test_file(tmp_path: Path):
         cut(paths[:2], (paths[2],))
 
 
+def test_files_are_domains_of_their_own_however_alike_their_names_are(tmp_path: Path):
+    names = ("a/train.xyz", "b/train.extxyz.xz", "b/MD_300.5K.xyz", "b/MD_300.9K.xyz", "c/x.xyz", "c/x.extxyz")
+    paths = [tmp_path / name for name in names]
+    for index, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        write(path, [atoms_of(8 * index + i, WATER) for i in (0, 4)], format="extxyz")
+    found = cut(paths)
+    assert [domain.name for domain in found] == ["a/train", "b/train", "MD_300.5K", "MD_300.9K", "x.xyz", "x.extxyz"]
+    for domain, path in zip(found, paths, strict=True):
+        assert {item.domain for item in domain.learned} == {domain.name}
+        assert len(domain.learned) + len(domain.tested) == 2, path
+    again = paths[0].parent / ".." / "a" / "train.xyz"
+    for by in ("", "reaction"):
+        with pytest.raises(UsageError, match=r"a/train\.xyz is given more than once"):
+            cut([*paths, again], by=by)
+
+
 def test_what_is_tested_in_one_domain_is_learned_in_none(tmp_path: Path):
     paths = [tmp_path / f"{name}.extxyz" for name in ("first", "second", "first_test", "second_test")]
     for path, numbers in zip(paths, (range(8), range(4, 12), (20, 5), (21, 0)), strict=True):

@@ -1,7 +1,9 @@
 """A stream cut into domains, in the order in which they come, with the structures each is tested on."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from lmlp_stream.atoms.elements import ATOMIC_NUMBERS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.errors import UsageError
 from lmlp_stream.farm.door import labelled
-from lmlp_stream.farm.files import read_structures
+from lmlp_stream.farm.files import COMPRESSED, read_structures
 from lmlp_stream.farm.labels import LabelFinder, Missing
 from lmlp_stream.farm.naming import Naming
 from lmlp_stream.learning.reservoir import lot
@@ -20,6 +22,8 @@ GIVEN, SHUFFLED = "given", "shuffled"
 """Orders of domains by name; any other is a list of symbols."""
 SALT = "bench"
 """Key of the lots that shuffle domains and hold groups out."""
+FORMATS = (".extxyz", ".xyz", ".db", ".json", ".traj", ".cif")
+"""Ends of file names that say a format; domains go without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +72,22 @@ def read_domains(
     """The domains of a stream; `advance` is called after each structure.
 
     Args:
-        files: Labelled structures that arrive.
+        files: Labelled structures that arrive; each file once.
         tests: Labelled structures to test on, by the same `info` key, or one file for each of `files`; none: a share of
             the groups of each domain is held out.
         cut: How files become a stream.
         advance: Called after each structure that was read.
 
     Raises:
-        UsageError: A file cannot be read, a structure lacks labels or a key, or a domain has nothing to learn or test.
+        UsageError: A file cannot be read or comes twice, a structure lacks labels or a key, or a domain has nothing to
+            learn or test.
     """
     if not cut.by and tests and len(tests) != len(files):
         raise UsageError(f"{len(tests)} test files for {len(files)} files; give one for each, in their order, or --by")
-    arriving = _by_domain(files, files, cut, advance)
+    names = _names(files)
+    arriving = _by_domain(files, names, cut, advance)
     testing = (
-        _by_domain(tests, files, replace(cut, sort=""), advance)
+        _by_domain(tests, names, replace(cut, sort=""), advance)
         if tests
         else {name: _held_out(structures, cut.test_share) for name, structures in arriving.items()}
     )
@@ -99,13 +105,28 @@ def read_domains(
     return _ordered(domains, cut.order)
 
 
+def _names(files: Sequence[Path]) -> list[str]:
+    """The shortest name of each file that no other has: without its format, behind as few folders as it takes."""
+    possible = [_possible_names(file.parent.resolve() / file.name) for file in files]
+    times = Counter(name for names in possible for name in set(names))
+    found = [next((name for name in names if times[name] == 1), "") for names in possible]
+    if "" in found:
+        raise UsageError(f"{files[found.index('')]} is given more than once; name each file once")
+    return found
+
+
+def _possible_names(path: Path) -> list[str]:
+    plain = path.with_suffix("") if path.suffix in COMPRESSED else path
+    plain = plain.with_suffix("") if plain.suffix in FORMATS else plain
+    return ["/".join(parts[-n:]) for parts in (plain.parts, path.parts) for n in range(1, len(parts) + 1)]
+
+
 def _by_domain(
-    paths: Sequence[Path], files: Sequence[Path], cut: Cut, advance: Callable[[], None]
+    paths: Sequence[Path], names: Sequence[str], cut: Cut, advance: Callable[[], None]
 ) -> dict[str, list[LabelledStructure]]:
-    """Structures by domain, both in order of appearance; without a key, a domain bears the name of its file."""
+    """Structures by domain, both in order of appearance; without a key, each file is one of these names."""
     found: dict[str, list[tuple[float, LabelledStructure]]] = {}
-    for path, file in zip(paths, files if not cut.by else paths, strict=False):
-        name = "" if cut.by else file.name.partition(".")[0]
+    for path, name in zip(paths, repeat("") if cut.by else names, strict=False):
         for place, structure in _structures(path, cut, name):
             found.setdefault(structure.domain, []).append((place, structure))
             advance()

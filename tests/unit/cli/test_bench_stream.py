@@ -66,6 +66,8 @@ def test_a_key_cuts_one_file_into_domains_in_order_of_appearance(mixed: Path):
     found = cut([mixed], by="reaction")
     assert [domain.name for domain in found] == [str(METHANE), str(WATER), str(AMMONIA)]
     assert all(len(domain.learned) + len(domain.tested) == 12 for domain in found)
+    with pytest.raises(UsageError, match=r"structure 1 has no info key 'nokey'; name another with --by$"):
+        cut([mixed], by="nokey")
 
 
 def test_no_group_is_both_learned_and_tested(mixed: Path):
@@ -192,6 +194,8 @@ def test_the_arms_remember_what_they_say():
     assert varied.config(Config(), seed=0, n_labels=9, memory=1.0).learning.batch_size == 4
     with pytest.raises(UsageError, match="no arm 'streem'"):
         chosen_arms(["streem"], ())
+    with pytest.raises(UsageError, match="no arm is named"):
+        chosen_arms([""], ())
 
 
 def test_an_ingredient_is_the_stream_without_the_linear_part():

@@ -65,7 +65,7 @@ def chosen_arms(names: Sequence[str], variations: Iterable[str]) -> tuple[Arm, .
     """The arms of these names (`all`: every one, empty: none), and one for each variation, `section.key=value ...`.
 
     Raises:
-        UsageError: There is no arm of a name.
+        UsageError: There is no arm of a name, or none at all is wanted.
     """
     known = {arm.name: arm for arm in (*MAIN_ARMS, *INGREDIENT_ARMS)}
     wanted = list(known) if "all" in names else list(dict.fromkeys(filter(None, names)))
@@ -73,4 +73,6 @@ def chosen_arms(names: Sequence[str], variations: Iterable[str]) -> tuple[Arm, .
     if unknown:
         raise UsageError(f"there is no arm {unknown[0]!r}; say all, or some of {', '.join(known)}")
     varied = [Arm(text, "the stream with these settings", tuple(text.split())) for text in variations]
+    if not wanted and not varied:
+        raise UsageError(f"no arm is named; give --arms all, or some of {', '.join(known)}")
     return (*(known[name] for name in wanted), *varied)

@@ -143,6 +143,8 @@ def _structures(path: Path, cut: Cut, name: str) -> Iterator[tuple[float, Labell
         labels = finder.find(atoms, place)
         if isinstance(labels, Missing):
             raise UsageError(f"{place} lacks {labels.clause}; a stream needs labelled structures")
+        if cut.by and cut.by not in atoms.info:
+            raise UsageError(f"{place} has no info key {cut.by!r}; name another with --by")
         structure = labelled(atoms, labels, naming, place=place, level_of_theory="", source="")
         yield _number(atoms, cut.sort, place), replace(structure, domain=name or structure.domain)
 

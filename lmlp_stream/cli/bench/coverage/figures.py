@@ -27,7 +27,8 @@ TITLES = {
     "width": "median half width",
 }
 NOTES = (
-    "Coverage of 90 % intervals in %: over several seeds the median, of worst windows the worst. Worst window: of that "
+    "Coverage of 90 % intervals in %: over several seeds the median, of worst windows the worst. Labels that could not "
+    "be predicted when they came, because an element or a composition was new, are left out. Worst window: of that "
     "many labels, anywhere in the stream; –: the stream is shorter. From a switch on: of the windows that begin where "
     "another domain begins. At a switch and past it: the first 200 labels of a domain and the next 200, all domains "
     "with so many together. Half widths in meV/atom and meV/Å."

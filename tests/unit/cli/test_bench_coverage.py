@@ -97,4 +97,11 @@ def test_files_go_through_the_learner_shuffled_and_one_after_the_other(monkeypat
             assert figures["width"] > 0.0
     assert json.loads((out / "coverage.json").read_text()) == told
     assert markdown(told["arms"]) == (out / "coverage.md").read_text()
+    assert "an element or a composition was new, are left out" in markdown(told["arms"])
     assert "<svg" in (out / "coverage.svg").read_text()
+
+
+def test_a_file_where_a_folder_is_wanted_is_a_usage_error(monkeypatch, capsys, files, tmp_path):
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, "bench", "coverage", *files, "--out", tmp_path / "file") == 2
+    assert f"error: cannot make {tmp_path / 'file'}: File exists; " in capsys.readouterr().err

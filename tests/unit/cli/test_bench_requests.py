@@ -88,3 +88,18 @@ def test_an_unknown_rule_is_a_usage_error(monkeypatch, capsys, files):  # noqa: 
     arguments = ("bench", "requests", "--train", files[0], "--test", files[0], "--rules", "guess")
     assert run(monkeypatch, *arguments) == 2
     assert "guess" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--labels", 30, "--start", 100), "--start 100 is more than --labels 30"),
+        (("--asked", 32, "--candidates", 8), "--asked 32 is more than --candidates 8"),
+        (("--out", "missing/requests.json"), "missing/requests.json cannot be made"),
+        (("--out", "."), ". cannot be made"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_read(monkeypatch, capsys, tmp_path, options, said):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "bench", "requests", "--train", "none.xyz", "--test", "none.xyz", *options) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}; ")

@@ -331,3 +331,10 @@ def test_a_finished_run_without_force_labels_is_read_back(tmp_path: Path):
 def test_seeds_are_numbers(monkeypatch, capsys, mixed: Path):
     assert run_verb(monkeypatch, mixed, "--seeds", "a,b") == 2
     assert "--seeds 'a,b'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_file_where_a_folder_is_wanted_is_a_usage_error(monkeypatch, capsys, tmp_path, mixed: Path, out: str):
+    (tmp_path / "file").touch()
+    assert run_verb(monkeypatch, mixed, "--by", "reaction", "--test-share", 0.4, "--out", tmp_path / out) == 2
+    assert f"error: cannot make {tmp_path / out}/runs: Not a directory; " in capsys.readouterr().err

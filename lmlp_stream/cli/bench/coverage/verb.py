@@ -31,6 +31,7 @@ def coverage(
     from lmlp_stream.cli.bench.coverage import figures
     from lmlp_stream.cli.bench.coverage.plot import draw
     from lmlp_stream.cli.bench.coverage.run import examine, shuffled
+    from lmlp_stream.cli.bench.results import make_folder
     from lmlp_stream.cli.bench.stream.domains import Cut, read_domains
     from lmlp_stream.cli.bench.stream.verb import numbers
     from lmlp_stream.cli.learn import set_threads
@@ -44,7 +45,7 @@ def coverage(
         )
     streams = {"shuffled": (shuffled(domains),)} | ({"domain after domain": domains} if len(domains) > 1 else {})
     explain(f"{len(domains)} domains, {sum(len(domain.learned) for domain in domains)} labels; results in {out}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     arms: dict[str, dict[int, dict[str, dict[str, float | None]]]] = {name: {} for name in streams}
     for seed in chosen:
         examined = {}

@@ -36,6 +36,7 @@ def requests(
     """
     from lmlp_stream.cli.bench.requests.figures import markdown, needed
     from lmlp_stream.cli.bench.requests.run import Plan, Point, Rule, functions_of, learning_curve
+    from lmlp_stream.cli.bench.results import check_file
     from lmlp_stream.cli.bench.stream.errors import Examination
     from lmlp_stream.cli.bench.stream.verb import numbers
     from lmlp_stream.cli.evaluate import labelled_structures
@@ -47,6 +48,12 @@ def requests(
     chosen = [rule for rule in Rule if rule in rules.split(",") and rule != Rule.RANDOM]
     if len(chosen) != len(rules.split(",")):
         raise UsageError(f"--rules {rules!r}: say some of forces, atom and excess, separated by commas")
+    if start > labels:
+        raise UsageError(f"--start {start} is more than --labels {labels}; start with at most as many")
+    if asked > candidates:
+        raise UsageError(f"--asked {asked} is more than --candidates {candidates}; ask for at most as many")
+    if out:
+        check_file(out)
     set_threads(base)
     pool = list(labelled_structures(train))
     examination = Examination(list(labelled_structures(test)), functions_of(base))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lmlp_stream.cli.bench.results import make_folder
 from lmlp_stream.cli.bench.stream.arms import Arm
 from lmlp_stream.cli.bench.stream.domains import Domain
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors
@@ -59,8 +60,11 @@ def bench_stream(
         processes: Runs side by side, each in a process of its own with one thread.
         out: Folder of the results; finished runs in it are not repeated.
         advance: Called after each run.
+
+    Raises:
+        UsageError: The folder cannot be made.
     """
-    (out / "runs").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "runs")
     tasks = list(_tasks(domains, config, arms, seeds, memory, out))
     missing = [task for task in tasks if not task.path.exists()]
     for _ in range(len(tasks) - len(missing)):

@@ -105,3 +105,8 @@ def test_a_file_where_a_folder_is_wanted_is_a_usage_error(monkeypatch, capsys, f
     (tmp_path / "file").touch()
     assert run(monkeypatch, "bench", "coverage", *files, "--out", tmp_path / "file") == 2
     assert f"error: cannot make {tmp_path / 'file'}: File exists; " in capsys.readouterr().err
+
+
+def test_seeds_are_no_setting(monkeypatch, capsys, files):
+    assert run(monkeypatch, "bench", "coverage", *files, "--set", "seed=3") == 2
+    assert "use --seeds instead" in capsys.readouterr().err

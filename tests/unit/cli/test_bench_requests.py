@@ -7,6 +7,7 @@ import pytest
 
 from lmlp_stream.cli.bench.requests.figures import labels_for, needed
 from lmlp_stream.cli.bench.requests.run import Point, Rule
+from lmlp_stream.config import Config
 from tests.unit.cli.test_bench_coverage import files  # noqa: F401 - a fixture
 from tests.unit.cli.test_bench_verbs import run
 
@@ -97,9 +98,24 @@ def test_an_unknown_rule_is_a_usage_error(monkeypatch, capsys, files):  # noqa: 
         (("--asked", 32, "--candidates", 8), "--asked 32 is more than --candidates 8"),
         (("--out", "missing/requests.json"), "missing/requests.json cannot be made"),
         (("--out", "."), ". cannot be made"),
+        (("--set", "seed=3"), "--set 'seed=3': the bench chooses seed itself"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read(monkeypatch, capsys, tmp_path, options, said):
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, "bench", "requests", "--train", "none.xyz", "--test", "none.xyz", *options) == 2
     assert capsys.readouterr().err.startswith(f"error: {said}; ")
+
+
+@pytest.mark.parametrize(("said", "share"), [((), 0.0), (("--set", "rehearsal.holdout_share=0.05"), 0.05)])
+def test_nothing_is_held_out_unless_it_is_said(monkeypatch, files, said, share):  # noqa: F811 - a fixture
+    shares = []
+
+    def learned(_: object, __: object, config: Config, *___: object, **____: object) -> list[Point]:
+        shares.append(config.rehearsal.holdout_share)
+        return curve((100, 400.0))
+
+    monkeypatch.setattr("lmlp_stream.cli.bench.requests.run.learning_curve", learned)
+    files_of = ("--train", files[0], "--test", files[0])
+    assert run(monkeypatch, "bench", "requests", *files_of, "--seeds", "0", *said) == 0
+    assert shares == [share, share]

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,6 +311,36 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
     assert all(f"\n| {title} " in table for title in titles)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"runs", "stream.json", "stream.md", "curves.svg", "matrix-0.svg", "matrix-1.svg"}
+
+
+@pytest.mark.parametrize(("said", "share"), [((), 0.0), (("--set", "rehearsal.holdout_share=0.05"), 0.05)])
+def test_nothing_is_held_out_unless_it_is_said(monkeypatch, mixed: Path, said: tuple[str, ...], share: float):
+    shares = []
+
+    def bench(*about: Any, **_: object) -> dict[str, Any]:
+        _, config, arms = about
+        shares.extend(arm.config(config, seed=0, n_labels=9, memory=1.0).rehearsal.holdout_share for arm in arms)
+        return {"arms": {}}
+
+    monkeypatch.setattr("lmlp_stream.cli.bench.stream.bench.bench_stream", bench)
+    varied = ("--vary", "rehearsal.holdout_share=0.2")
+    assert (
+        run_verb(monkeypatch, mixed, "--by", "reaction", "--test-share", 0.4, "--arms", "stream", *varied, *said) == 0
+    )
+    assert shares == [share, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [
+        ("seed=5", "--seeds"),
+        ("rehearsal.capacity=7", "--memory"),
+        ("learning.max_steps_per_tick=9", "--set learning.steps_per_record"),
+    ],
+)
+def test_what_an_option_says_is_no_setting(monkeypatch, capsys, mixed: Path, setting: str, option: str):
+    assert run_verb(monkeypatch, mixed, "--set", setting) == 2
+    assert capsys.readouterr().err.endswith(f"itself; use {option} instead\n")
 
 
 def test_a_finished_run_without_force_labels_is_read_back(tmp_path: Path):

@@ -32,8 +32,9 @@ def requests(
     """Labels needed for equal force RMSE: asked for by uncertainty, against drawn at random from the same pool.
 
     Same learner, same steps for each label. A round visits random candidates with the newest snapshot and asks for the
-    labels of those it is most unsure of.
+    labels of those it is most unsure of. Nothing is held out unless rehearsal.holdout_share is set.
     """
+    from lmlp_stream.cli.bench.configured import SEED, configured, holding_out_what_is_said
     from lmlp_stream.cli.bench.requests.figures import markdown, needed
     from lmlp_stream.cli.bench.requests.run import Plan, Point, Rule, functions_of, learning_curve
     from lmlp_stream.cli.bench.results import check_file
@@ -41,9 +42,9 @@ def requests(
     from lmlp_stream.cli.bench.stream.verb import numbers
     from lmlp_stream.cli.evaluate import labelled_structures
     from lmlp_stream.cli.learn import set_threads
-    from lmlp_stream.config import load_config, overlaid
+    from lmlp_stream.config import overlaid
 
-    base = overlaid(load_config(config, settings or ()), ["rehearsal.holdout_share=0.0"])
+    base = holding_out_what_is_said(configured(config, settings or (), SEED))
     plan = Plan(labels=labels, start=start, candidates=candidates, asked=asked, every=every)
     chosen = [rule for rule in Rule if rule in rules.split(",") and rule != Rule.RANDOM]
     if len(chosen) != len(rules.split(",")):

@@ -7,6 +7,12 @@ from lmlp_stream.config import Config, overlaid
 from lmlp_stream.errors import UsageError
 
 REFERENCE = "stationary"
+GOVERNED = {
+    "seed": "--seeds",
+    "rehearsal.capacity": "--memory",
+    "learning.max_steps_per_tick": "--set learning.steps_per_record",
+}
+"""Settings that each arm chooses, with the option that says them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +34,12 @@ class Arm:
     together: bool = False
 
     def config(self, base: Config, *, seed: int, n_labels: int, memory: float) -> Config:
-        """The configuration of one run: nothing is held out (the bench has its own test structures)."""
+        """The configuration of one run."""
         share = memory if self.memory is None else self.memory
         steps = max(1, round(base.learning.steps_per_record * n_labels))
         settings = [
             f"seed={seed}",
             f"rehearsal.capacity={round(share * n_labels)}",
-            "rehearsal.holdout_share=0.0",
             *([f"learning.max_steps_per_tick={steps}"] if self.together else []),
         ]
         return overlaid(base, [*settings, *self.settings])

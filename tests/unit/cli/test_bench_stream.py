@@ -226,6 +226,7 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     )
     figures = run_figures(run, newcomers=[1])
     assert figures["forgetting"] == figures["forgetting_first_third"] == pytest.approx(0.5)
+    assert figures["backward_transfer"] == pytest.approx(120 - 80)
     assert figures["forward_transfer"] == pytest.approx(1 - 300 / 400)
     assert figures["labels_until_near"] == pytest.approx((10 + 4) / 2), "the first from the moment after its domain"
     assert figures["labels_until_near_new_element"] == pytest.approx(4)
@@ -233,6 +234,24 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     assert (figures["labels"], figures["labels_learned"]) == (20, 19)
     assert figures["ensemble_force_rmse_mev_per_angstrom"] == pytest.approx(((120**2 + 100**2) / 2) ** 0.5)
     assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])
+
+
+def test_backward_transfer_is_a_mean_over_domains_whose_errors_are_known_twice():
+    run = Run(
+        label_force_rms=(200.0,) * 4,
+        before=(moment(0, None),) * 4,
+        curves=((),) * 4,
+        boundaries=(
+            moment(10, 80.0, None, None, None),
+            moment(20, 10.0, 50.0, None, None),
+            moment(30, 10.0, 10.0, None, None),
+            moment(40, 90.0, 20.0, 70.0, 60.0),
+        ),
+        quarters=(Quarter(40, 80, 4.0, 1.0, 50.0),),
+        labels_learned=40,
+    )
+    assert run_figures(run, newcomers=[])["backward_transfer"] == pytest.approx(((90 - 80) + (20 - 50)) / 2)
+    assert isnan(run_figures(replace(run, boundaries=run.boundaries[:1]), newcomers=[])["backward_transfer"])
 
 
 @pytest.mark.filterwarnings("error")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, nan
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from lmlp_stream.cli.bench.stream.arms import REFERENCE
@@ -36,6 +36,7 @@ def run_figures(run: Run, newcomers: Sequence[int]) -> dict[str, float]:
     figures |= {
         "forgetting_first_third": _forgetting(run, range(max(1, n_domains // 3))),
         "forgetting": _forgetting(run, range(n_domains - 1)),
+        "backward_transfer": _backward_transfer(run),
         "forward_transfer": _forward_transfer(run),
         "labels_until_near": _middle([_until_near(run, index, _labels) for index in range(n_domains)]),
         "steps_until_near": _middle([_until_near(run, index, _steps) for index in range(n_domains)]),
@@ -116,6 +117,19 @@ def _forgetting(run: Run, domains: Sequence[int]) -> float:
     return _quotient(ended.force_rmse, learned.force_rmse) - 1.0 if learned and ended else nan
 
 
+def _backward_transfer(run: Run) -> float:
+    """Mean over all domains but the last of the force RMSE at the end minus that when it was learned, meV/Å.
+
+    Above zero, errors rose. Domains of which one of the two is not known are left out.
+    """
+    rises = [
+        _force_rmse(run.boundaries[-1].errors[index]) - _force_rmse(moment.errors[index])
+        for index, moment in enumerate(run.boundaries[:-1])
+    ]
+    known = [rise for rise in rises if isfinite(rise)]
+    return fmean(known) if known else nan
+
+
 def _forward_transfer(run: Run) -> float:
     """Median share of the forces of a domain that was explained before anything of it arrived: 1 - RMSE / RMS.
 
@@ -153,6 +167,10 @@ def _steps(moment: Moment) -> float:
 
 def _cpu_s(moment: Moment) -> float:
     return moment.cpu_s
+
+
+def _force_rmse(errors: SquaredErrors | None) -> float:
+    return nan if errors is None else errors.force_rmse
 
 
 def _quotient(value: float, reference: float) -> float:

@@ -15,6 +15,7 @@ COLUMNS = (
     (f"members_force_rmse_mev_per_angstrom_to_{REFERENCE}", "F single ratio", 1.0, 3),
     ("forgetting_first_third", "forgetting 1st third, %", 100.0, 1),
     ("forgetting", "forgetting, %", 100.0, 1),
+    ("backward_transfer", "backward transfer", 1.0, 1),
     ("forward_transfer", "forward transfer, %", 100.0, 0),
     ("labels_until_near", "labels to 1.5 ×", 1.0, 0),
     ("labels_until_near_new_element", "the same, new element, worst", 1.0, 0),
@@ -30,12 +31,14 @@ COLUMNS = (
 """Figure, title, factor, digits."""
 
 NOTES = (
-    "Medians over seeds, smallest and largest in brackets. E: energy RMSE in meV/atom, F: force RMSE in meV/Å, on the "
-    "test structures of all domains after the whole stream; ens.: of the ensemble's mean, single: mean over members; "
-    f"ratio: to {REFERENCE}. Forgetting (minus the backward transfer): rise of the force RMSE on a domain between the "
-    "moment when it was learned and the end. Forward transfer: share of the forces of a domain that was explained "
-    "before its first label, 1 - RMSE/RMS. Labels, steps and CPU s to 1.5 ×: from the first label of a domain on "
-    "until its force RMSE is within 1.5 times that at the end. Peak memory: resident, of the whole process."
+    "Medians over seeds, smallest and largest in brackets. E: energy RMSE in meV/atom, F: force RMSE in meV/Å, on the"
+    " test structures of all domains after the whole stream; ens.: of the ensemble's mean, single: mean over members;"
+    f" ratio: to {REFERENCE}. Forgetting: relative rise of the force RMSE over domains between the moments when each "
+    "was learned and the end. Backward transfer: mean over all domains but the last of the force RMSE at the end "
+    "minus that when it was learned, meV/Å; above 0 errors rose. Forward transfer: share of the forces of a domain "
+    "that was explained before its first label, 1 - RMSE/RMS. Labels, steps and CPU s to 1.5 ×: from the first label "
+    "of a domain on until its force RMSE is within 1.5 times that at the end. Peak memory: resident, of the whole "
+    "process."
 )
 
 

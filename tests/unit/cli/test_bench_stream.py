@@ -3,7 +3,7 @@
 import json
 import sys
 from dataclasses import replace
-from math import isnan, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from lmlp_stream.cli.bench.stream.arms import chosen_arms
 from lmlp_stream.cli.bench.stream.bench import bench_stream
 from lmlp_stream.cli.bench.stream.domains import Cut, Domain, read_domains
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
-from lmlp_stream.cli.bench.stream.figures import labels_until_near, run_figures
+from lmlp_stream.cli.bench.stream.figures import accuracies, ended, labels_until_near, run_figures
 from lmlp_stream.cli.bench.stream.plots import draw_curves, draw_matrix
 from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
+from lmlp_stream.cli.bench.stream.table import MOST_DOMAINS, report
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config, parse_config
 from lmlp_stream.errors import UsageError
@@ -236,6 +237,47 @@ def test_forgetting_transfer_and_labels_follow_from_the_moments():
     assert figures["cpu_ms_per_label_last_quarter"] == pytest.approx(2 * figures["cpu_ms_per_label_first_quarter"])
 
 
+def test_what_an_accuracy_cost_is_what_was_spent_when_it_was_first_seen():
+    run = Run(
+        label_force_rms=(200.0,),
+        before=(moment(0, None),),
+        curves=((),),
+        boundaries=(moment(10, None), moment(20, 400.0), moment(30, 90.0), moment(40, 100.0)),
+        quarters=(Quarter(40, 80, 4.0, 1.0, 50.0),),
+        labels_learned=40,
+    )
+    assert ended({0: run, 1: replace(run, boundaries=run.boundaries[:3]), 2: run}) == pytest.approx(100.0)
+    found = accuracies(run, 50.0)
+    assert [(one["factor"], one["force_rmse_mev_per_angstrom"]) for one in found] == [
+        (4.0, 200.0),
+        (2.0, 100.0),
+        (1.5, 75.0),
+        (1.25, 62.5),
+    ]
+    assert [(one["labels"], one["steps"], one["cpu_s"]) for one in found[1:3]] == [(30, 60, 15.0), (inf, inf, inf)]
+    assert accuracies(run, 101.0)[0]["labels"] == 20, "not the first in which an element is unknown"
+    assert {one["labels"] for one in accuracies(run, nan)} == {inf}
+
+
+def test_the_report_shows_what_accuracies_cost_and_the_errors_on_each_domain_after_each():
+    cost = {"factor": 2.0, "force_rmse_mev_per_angstrom": 84.0}
+    spent = [{**cost, "labels": n, "steps": 2 * n, "cpu_s": 0.25 * n} for n in (8, 24, 16)]
+    never = [{**cost, "labels": inf, "steps": inf, "cpu_s": inf}] * 2
+    arms = {
+        "first": {"accuracies": {seed: [one] for seed, one in enumerate(spent)}},
+        "second": {"accuracies": {seed: [one] for seed, one in enumerate([*never, spent[0]])}},
+    }
+    arms["first"]["force_rmse_matrix_mev_per_angstrom"] = [[1.0, nan], [3.0, 4.0]]
+    arms["second"]["force_rmse_matrix_mev_per_angstrom"] = [[5.0, 6.0], [7.0, 8.0]]
+
+    said = report({"arms": arms, "domains": [{"name": "water"}, {"name": "methane"}]})
+    assert "|            |         first |    second |\n|" in said
+    assert "\n| 2 × = 84.0 | 16 / 32 / 4.0 | – / – / – |\n" in said
+    assert "\n| water   |   1.0 |       – |\n| methane |   3.0 |     4.0 |\n" in said
+    assert "\n| water   |   5.0 |     6.0 |\n| methane |   7.0 |     8.0 |\n" in said
+    assert "(column)" not in report({"arms": arms, "domains": [{"name": "one"}] * (MOST_DOMAINS + 1)})
+
+
 def test_backward_transfer_is_a_mean_over_domains_whose_errors_are_known_twice():
     run = Run(
         label_force_rms=(200.0,) * 4,
@@ -328,6 +370,10 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
     table = (tmp_path / "out" / "stream.md").read_text()
     titles = ("steps to 1.5 ×", "CPU s to 1.5 ×", "peak memory MB")
     assert all(f"\n| {title} " in table for title in titles)
+    assert "multiple of that of stationary at the end" in table
+    assert "Force RMSE of stream on each domain (column) after each (row)" in table
+    for costs in figures["arms"]["stationary"]["accuracies"].values():
+        assert [cost["labels"] for cost in costs] == [24] * 4
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"runs", "stream.json", "stream.md", "curves.svg", "matrix-0.svg", "matrix-1.svg"}
 

@@ -16,10 +16,10 @@ from lmlp_stream.cli.bench.results import make_folder
 from lmlp_stream.cli.bench.stream.arms import Arm
 from lmlp_stream.cli.bench.stream.domains import Domain
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors
-from lmlp_stream.cli.bench.stream.figures import accuracies, labels_until_near, matrix, summary
+from lmlp_stream.cli.bench.stream.figures import accuracies, ended, labels_until_near, matrix, summary
 from lmlp_stream.cli.bench.stream.plots import draw_curves, draw_matrix
 from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, run_together
-from lmlp_stream.cli.bench.stream.table import markdown
+from lmlp_stream.cli.bench.stream.table import report
 from lmlp_stream.cli.terminal import json_text
 from lmlp_stream.config import Config
 
@@ -138,7 +138,7 @@ def _figures(
         if place and domain.elements - known:
             newcomers.append(place)
         known |= domain.elements
-    told = summary(runs, newcomers)
+    told, reference = summary(runs, newcomers), ended(runs[arms[0].name])
     for arm in arms:
         by_seed = runs[arm.name]
         told[arm.name] |= {
@@ -149,7 +149,7 @@ def _figures(
                 by_seed, lambda errors: errors.named("ensemble")["energy_rmse_mev_per_atom"]
             ),
             "labels_until_near_by_domain": labels_until_near(by_seed),
-            "accuracies": {seed: accuracies(run) for seed, run in by_seed.items()},
+            "accuracies": {seed: accuracies(run, reference) for seed, run in by_seed.items()},
             "quarters": {seed: [asdict(quarter) for quarter in run.quarters] for seed, run in by_seed.items()},
         }
     return {
@@ -167,7 +167,7 @@ def _write(
     out: Path, domains: Sequence[Domain], runs: Mapping[str, Mapping[int, Run]], figures: Mapping[str, Any]
 ) -> None:
     (out / "stream.json").write_text(json_text(figures, indent=1), encoding="utf-8")
-    (out / "stream.md").write_text(markdown(figures["arms"]), encoding="utf-8")
+    (out / "stream.md").write_text(report(figures), encoding="utf-8")
     draw_curves(out / "curves.svg", runs)
     for place, (name, by_seed) in enumerate(runs.items()):
         draw_matrix(out / f"matrix-{place}.svg", name, by_seed, [domain.name for domain in domains])

@@ -1,7 +1,7 @@
 """What the runs say: errors, forgetting, transfer, and what each accuracy cost; medians over seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from statistics import fmean, median
 from typing import Any
 
@@ -9,8 +9,8 @@ from lmlp_stream.cli.bench.stream.arms import REFERENCE
 from lmlp_stream.cli.bench.stream.errors import SquaredErrors, pooled
 from lmlp_stream.cli.bench.stream.run import Moment, Run
 
-ACCURACIES = (400.0, 200.0, 100.0, 50.0, 25.0)
-"""Force RMSEs over all domains that are looked for, meV/Å."""
+ACCURACIES = (4.0, 2.0, 1.5, 1.25)
+"""Force RMSEs over all domains that are looked for, in multiples of what the first arm has at the end."""
 NEAR = 1.5
 """A domain is learned when its force RMSE is within this factor of that at the end."""
 RATIOS = tuple(
@@ -92,21 +92,24 @@ def labels_until_near(by_seed: Mapping[int, Run]) -> list[float]:
     return [_middle([_until_near(run, index, _labels) for run in runs]) for index in range(len(runs[0].boundaries))]
 
 
-def accuracies(run: Run) -> list[dict[str, float]]:
-    """What had been spent when the force RMSE over all domains first fell to each of `ACCURACIES`."""
+def ended(by_seed: Mapping[int, Run]) -> float:
+    """Median over seeds of the force RMSE over all domains at the end, meV/Å; NaN where it is not known."""
+    return _middle([_force_rmse(pooled(run.boundaries[-1].errors)) for run in by_seed.values()])
+
+
+def accuracies(run: Run, reference: float) -> list[dict[str, float]]:
+    """What had been spent when the force RMSE over all domains was first seen at each accuracy; infinite where never.
+
+    Args:
+        run: The run.
+        reference: Force RMSE of which `ACCURACIES` are multiples, meV/Å.
+    """
     found = []
-    for accuracy in ACCURACIES:
-        reached = [m for m in run.boundaries if (errors := pooled(m.errors)) and errors.force_rmse <= accuracy]
-        if reached:
-            first = reached[0]
-            found.append(
-                {
-                    "force_rmse_mev_per_angstrom": accuracy,
-                    "labels": first.labels,
-                    "steps": first.steps,
-                    "cpu_s": first.cpu_s,
-                }
-            )
+    for factor in ACCURACIES:
+        accuracy = factor * reference
+        first = next((m for m in run.boundaries if _force_rmse(pooled(m.errors)) <= accuracy), None)
+        spent = {name: of(first) if first else inf for name, of in _SPENT.items()}
+        found.append({"factor": factor, "force_rmse_mev_per_angstrom": accuracy, **spent})
     return found
 
 
@@ -167,6 +170,10 @@ def _steps(moment: Moment) -> float:
 
 def _cpu_s(moment: Moment) -> float:
     return moment.cpu_s
+
+
+_SPENT = {"labels": _labels, "steps": _steps, "cpu_s": _cpu_s}
+"""What an accuracy cost, by name."""
 
 
 def _force_rmse(errors: SquaredErrors | None) -> float:

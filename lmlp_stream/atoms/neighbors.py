@@ -63,9 +63,10 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
     """All directed pairs closer than the cutoff (Å), in an order that depends on nothing but the structure.
 
     Raises:
-        UsageError: The lattice vectors that repeat are zero or lie in one plane or on one line; or two atoms lie on
-            each other.
+        UsageError: A position or the cell is not finite; the lattice vectors that repeat are zero or lie in one plane
+            or on one line; or two atoms lie on each other.
     """
+    _check_finite(structure)
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, n_threads=1)
     found, shifts = search.compute(
         structure.positions, _full_cell(structure), structure.pbc, quantities="PS", copy=False
@@ -90,6 +91,20 @@ def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:
         distances=distances,
         reverse_index=reverse,
     )
+
+
+def _check_finite(structure: Structure) -> None:
+    finite = np.isfinite(structure.positions).all(axis=1)
+    if not finite.all():
+        atom = int(finite.argmin())
+        raise UsageError(
+            f"atom {atom} (counted from 0) lies at {structure.positions[atom].tolist()} Å: give finite numbers or "
+            "leave the structure out"
+        )
+    if not np.isfinite(structure.cell).all():
+        raise UsageError(
+            f"the cell {structure.cell.tolist()} Å is not finite: give finite numbers or leave the structure out"
+        )
 
 
 def _check_apart(i: Int[np.ndarray, "P"], j: Int[np.ndarray, "P"], distances: Float[np.ndarray, "P"]) -> None:

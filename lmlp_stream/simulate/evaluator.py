@@ -83,7 +83,7 @@ class Evaluator:
 
         Raises:
             UnknownElementError: The snapshot does not know an element of the structure.
-            UsageError: Two atoms lie on each other.
+            UsageError: The structure has no list of neighbors.
         """
         self._check_elements(structure)
         batch = collate([Example(unlabelled(structure), self._functions.evaluate(structure))])

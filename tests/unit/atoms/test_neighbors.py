@@ -95,3 +95,19 @@ def test_atoms_that_lie_on_each_other_are_refused_by_their_numbers(pbc: tuple[bo
     item.positions[3] = item.positions[1] + (CELL[0] - 2 * CELL[2]) * pbc[0]
     with pytest.raises(UsageError, match=r"atoms 1 and 3 \(counted from 0\) lie within"):
         neighbor_list(item, CUTOFF)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (False, True, False), (False, False, False)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_atom_at_no_finite_place_is_refused_by_its_number(pbc: tuple[bool, bool, bool], value: float) -> None:
+    item = structure(pbc)
+    item.positions[3:, 1] = value
+    with pytest.raises(UsageError, match=rf"atom 3 \(counted from 0\) lies at \[.*{value}.*\] Å: give finite"):
+        neighbor_list(item, CUTOFF)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, False, False)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_cell_that_is_not_finite_is_refused(pbc: tuple[bool, bool, bool], value: float) -> None:
+    with pytest.raises(UsageError, match=rf"the cell .*{value}.* Å is not finite: give finite"):
+        neighbor_list(structure(pbc, np.diag([3.0, value, 3.0])), CUTOFF)

@@ -29,7 +29,12 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 def measured(command: Sequence[str]) -> dict[str, Any]:
     """The JSON a command prints last; what it says on stderr is passed on."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | ONE_THREAD)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=os.environ | ONE_THREAD)
+    except OSError as error:
+        raise SystemExit(
+            f"{command[0]} cannot be run ({error.strerror}); give --python that of an environment with TorchANI"
+        ) from error
     if done.returncode:
         raise SystemExit(f"`{' '.join(command)}` ended with code {done.returncode}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -67,3 +67,10 @@ def test_a_failing_torchani_is_named(tmp_path: Path, structures: Path):
     assert done.returncode != 0
     assert "ani_train.py" in done.stderr
     assert "ended with code 3" in done.stderr
+
+
+def test_a_python_that_is_not_there_is_named(tmp_path: Path, structures: Path):
+    done = run(tmp_path / "nowhere", structures)
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{tmp_path / 'nowhere'} cannot be run (No such file or directory); give --python")
+    assert len(done.stderr.splitlines()) == 1

@@ -6,10 +6,12 @@
 
 Every choice is trained offline as `lmlp-stream bench accuracy` does it, with each seed, networks alone, and
 writes one line of the same table. Without `--output` the table goes to stdout; with it, lines that stand there already
-are kept and not learned again. Compare lines of equal steps: more functions cost more time a step.
+are kept and not learned again; lines of other structures, steps or settings are refused. Compare lines of equal steps:
+more functions cost more time a step.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
 from itertools import product
@@ -17,10 +19,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lmlp_stream.atoms.symmetry_spec import ANGULAR_PARTS, PUBLISHED_PARTS, shifted
-from lmlp_stream.cli.bench.accuracy import measure, prepare
+from lmlp_stream.atoms.symmetry_spec import ANGULAR_PARTS, PUBLISHED_PARTS, SymmetrySpec, shifted, spec_of
+from lmlp_stream.cli.bench.accuracy import Run, measure, prepare
 from lmlp_stream.cli.bench.accuracy_table import markdown, write_tables
 from lmlp_stream.cli.bench.data_sets import DataSet
+from lmlp_stream.config import Config, overlaid
+from lmlp_stream.errors import LmlpStreamError, UsageError
 
 PUBLISHED_FACTORS = {
     "radial_factors": ("1", "n", "sp", "6-n", "9-sp"),
@@ -59,18 +63,37 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 CHOICES = (*SETTINGS, *FUNCTIONS)
 
 
-def learned(data: DataSet, choice: str, *, steps: int, members: int, seed: int) -> dict[str, Any]:
+ALIKE = ("symmetry.cutoff=5.2", "potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
+"""What all choices have in common."""
+
+
+def prepared(options: argparse.Namespace, choice: str, seed: int) -> Run:
+    """The run of one choice and seed."""
+    name = options.train.name.removesuffix(".xz").removesuffix(".extxyz")
+    data = DataSet(name=name, train=options.train, test=options.test, atomic_energies=options.atomic_energies)
+    common = (f"potential.members={options.members}", f"seed={seed}", *ALIKE)
+    return prepare(data, None, common, SETTINGS.get(choice, ()), options.steps)
+
+
+def functions(config: Config, choice: str) -> SymmetrySpec:
+    """The symmetry functions of one choice."""
+    return shifted(config.symmetry.cutoff, **FUNCTIONS[choice]) if choice in FUNCTIONS else spec_of(config.symmetry)
+
+
+def learned(run: Run, choice: str, seed: int) -> dict[str, Any]:
     """The figures of one choice and seed for networks alone, a row of the table of accuracies."""
-    alike = ("symmetry.cutoff=5.2", "potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
-    common = (f"potential.members={members}", f"seed={seed}", *alike)
-    run = prepare(data, None, common, SETTINGS.get(choice, ()), steps)
-    if choice not in FUNCTIONS:
+    with mock.patch("lmlp_stream.learning.trainer.spec_of", return_value=functions(run.config, choice)):
         row = measure(run, lambda: None)
-    else:
-        spec = shifted(run.config.symmetry.cutoff, **FUNCTIONS[choice])
-        with mock.patch("lmlp_stream.learning.trainer.spec_of", return_value=spec):
-            row = measure(run, lambda: None)
     return {**row, "settings": [choice, f"seed {seed}"]}
+
+
+def key(options: argparse.Namespace) -> str:
+    """A digest of structures, steps and settings of every choice, whatever the seed."""
+    run = prepared(options, "default", seed=0)
+    ids = [[structure.id for structure in part] for part in (run.train, run.test)]
+    configs = {choice: overlaid(run.config, SETTINGS.get(choice, ())) for choice in CHOICES}
+    told = [[c.model_dump(mode="json"), functions(c, choice).to_dict()] for choice, c in configs.items()]
+    return hashlib.sha256(json.dumps([ids, told]).encode()).hexdigest()
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -89,25 +112,40 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def kept(output: Path | None) -> list[dict[str, Any]]:
-    """The rows that an earlier search left under this stem."""
-    path = output.with_name(f"{output.name}.json") if output else None
-    return json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else []
+def kept(output: Path, searched: str) -> list[dict[str, Any]]:
+    """The rows that an earlier search of the same key left under this stem.
+
+    Raises:
+        UsageError: Some are of another search.
+    """
+    path = output.with_name(f"{output.name}.json")
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if any(row.get("key") != searched for row in rows):
+        raise UsageError(
+            f"{path} holds lines of other structures, steps or settings; remove it or give another --output"
+        )
+    return rows
 
 
-def main(given: Sequence[str] | None = None) -> None:
-    options = arguments(given)
-    name = options.train.name.removesuffix(".xz").removesuffix(".extxyz")
-    data = DataSet(name=name, train=options.train, test=options.test, atomic_energies=options.atomic_energies)
-    rows = kept(options.output)
+def search(options: argparse.Namespace) -> None:
+    """Learn what is missing and write the table."""
+    searched = key(options)
+    rows = kept(options.output, searched) if options.output else []
     done = {tuple(row["settings"]) for row in rows}
     for seed, choice in product(options.seeds, options.only):
         if (choice, f"seed {seed}") not in done:
-            rows.append(learned(data, choice, steps=options.steps, members=options.members, seed=seed))
+            rows.append({**learned(prepared(options, choice, seed), choice, seed), "key": searched})
             if options.output:
                 write_tables(options.output, rows)
     if not options.output:
         print(markdown(rows))
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    try:
+        search(arguments(given))
+    except LmlpStreamError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +23,25 @@ search = importlib.util.module_from_spec(loaded)
 loaded.loader.exec_module(search)
 
 
-@pytest.fixture
-def waters(tmp_path: Path) -> Path:
-    random, structures = np.random.default_rng(0), []
+def rattled(path: Path, *, seed: int) -> Path:
+    random, structures = np.random.default_rng(seed), []
     for _ in range(8):
         atoms = molecule("H2O")
         atoms.rattle(0.03, rng=random)
         atoms.calc = EMT()
         atoms.get_forces()
         structures.append(atoms)
-    path = tmp_path / "waters.extxyz"
     write(path, structures)
     return path
 
 
-def learned(waters: Path, output: Path, *choices: str) -> list[dict[str, object]]:
-    options = ["--train", waters, "--test", waters, "--steps", 1, "--members", 1, "--output", output]
+@pytest.fixture
+def waters(tmp_path: Path) -> Path:
+    return rattled(tmp_path / "waters.extxyz", seed=0)
+
+
+def learned(waters: Path, output: Path, *choices: str, more: tuple[object, ...] = ()) -> list[dict[str, object]]:
+    options = ["--train", waters, "--test", waters, "--steps", 1, "--members", 1, "--output", output, *more]
     search.main([*map(str, options), "--only", *choices])
     return json.loads(output.with_name(f"{output.name}.json").read_text())
 
@@ -65,3 +70,42 @@ def test_what_was_learned_before_is_kept(waters: Path, tmp_path: Path) -> None:
     rows = learned(waters, tmp_path / "found", "networks 61-44", "default")
     assert rows[0] == earlier
     assert [row["settings"][0] for row in rows] == ["default", "networks 61-44"]
+
+
+def test_what_was_learned_with_another_seed_is_kept(waters: Path, tmp_path: Path) -> None:
+    (earlier,) = learned(waters, tmp_path / "found", "default")
+    rows = learned(waters, tmp_path / "found", "default", more=("--seeds", 1))
+    assert rows[0] == earlier
+    assert [row["settings"] for row in rows] == [["default", "seed 0"], ["default", "seed 1"]]
+
+
+@pytest.mark.parametrize("other", ["train", "test", "atomic energies", "steps", "members", "functions", "settings"])
+def test_lines_of_another_search_are_refused_and_stay(
+    waters: Path, tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (earlier,) = learned(waters, tmp_path / "found", "default")
+    (tmp_path / "atoms.json").write_text('{"H": -3.0, "O": -4.0}')
+    (tmp_path / "elsewhere").mkdir()
+    changed = rattled(tmp_path / "elsewhere" / "waters.extxyz", seed=1)
+    if other == "functions":
+        monkeypatch.setitem(search.FUNCTIONS, "radial shells 10", {"radial_shells": 11})
+    if other == "settings":
+        monkeypatch.setattr(search, "ALIKE", (*search.ALIKE, "learning.batch_size=4"))
+    options = {
+        "train": ("--train", changed),
+        "test": ("--test", changed),
+        "atomic energies": ("--atomic-energies", tmp_path / "atoms.json"),
+        "steps": ("--steps", 2),
+        "members": ("--members", 2),
+    }
+    with pytest.raises(SystemExit, match=r"found\.json holds lines of other structures, steps or settings; remove it"):
+        learned(waters, tmp_path / "found", "default", more=options.get(other, ()))
+    assert json.loads((tmp_path / "found.json").read_text()) == [earlier]
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--train", tmp_path / "missing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert done.stderr == f"error: there is no file {tmp_path / 'missing'}; give the path of a structure file\n"

@@ -10,6 +10,7 @@ import typer
 
 from lmlp_stream.cli.accuracy_verb import accuracy
 from lmlp_stream.cli.bench.coverage.verb import coverage
+from lmlp_stream.cli.bench.elements import Elements, ElementsOption
 from lmlp_stream.cli.bench.requests.verb import requests
 from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.bench.stream.verb import stream
@@ -75,6 +76,7 @@ def _verb(name: str) -> Callable[..., None]:
         threads: Annotated[int, typer.Option(min=1, help="CPU threads of the linear algebra.")] = 1,
         preset: Annotated[Preset, typer.Option(help="Symmetry functions.")] = Preset.SHIFTED,
         dtype: Annotated[Precision, typer.Option(help="Precision.")] = Precision.FLOAT32,
+        elements: ElementsOption = Elements.PUBLISHED,
         repeats: Repeats = 5,
         seconds: Seconds = 5.0,
         as_json: AsJson = False,
@@ -87,6 +89,7 @@ def _verb(name: str) -> Callable[..., None]:
             threads=threads,
             preset=preset.value,
             dtype=dtype.value,
+            elements=elements.value,
             repeats=repeats,
             seconds=seconds,
         )

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from lmlp_stream.cli.bench.elements import Elements, ElementsOption
 from lmlp_stream.cli.options import AsJson
 from lmlp_stream.cli.terminal import answer, counting, listed
 
@@ -20,6 +21,7 @@ def dynamics(
     ] = None,
     members: Annotated[int, typer.Option(min=1, help="Potentials in the ensemble that is trained.")] = 4,
     train_steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of its training.")] = 2000,
+    elements: ElementsOption = Elements.PUBLISHED,
     runs: Annotated[int, typer.Option(min=1, help="Runs, each from another structure and other velocities.")] = 1,
     picoseconds: Annotated[float, typer.Option(help="Length of each run, ps.")] = 20.0,
     timestep: Annotated[float, typer.Option(help="Time step, fs.")] = 0.5,
@@ -39,7 +41,7 @@ def dynamics(
         potential = bench.snapshot_potential(snapshot)
     else:
         with counting("steps of training", train_steps) as advance:
-            potential = bench.trained_potential(structures, members, train_steps, advance)
+            potential = bench.trained_potential(structures, members, train_steps, advance, elements=elements.value)
     with counting("time steps", runs * settings.n_steps) as advance:
         figures = bench.dynamics(potential, structures, settings, advance)
     told = {

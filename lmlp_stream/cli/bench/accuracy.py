@@ -14,6 +14,7 @@ from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.data_sets import DataSet, atomic_energies
+from lmlp_stream.cli.bench.elements import check_elements
 from lmlp_stream.cli.evaluate import determined, labelled_structures
 from lmlp_stream.config import Config, load_config
 from lmlp_stream.errors import UsageError
@@ -22,7 +23,6 @@ from lmlp_stream.learning.learner import Learner, portions
 from lmlp_stream.learning.reservoir import hold_out_salt, is_held_out
 from lmlp_stream.learning.residuals import Residuals
 from lmlp_stream.potential.ensemble import Ensemble, Prediction
-from lmlp_stream.wire.record import Limits
 
 Structures = Sequence[LabelledStructure]
 
@@ -76,7 +76,7 @@ def prepare(
         given = {**atomic_energies(data.atomic_energies), **config.potential.atomic_energies}
         config = _with(config, "potential", atomic_energies=given)
     train, test = _split(data, f"{config.seed}/bench")
-    _check_elements(data, (*train, *test), Limits.of(config.wire).last_element)
+    check_elements((*train, *test), config.wire, place=data.name, setting="wire.elements=extended")
     _check_learned(data, train, test, config)
     n_labels = len({structure.id for structure in train})
     n_steps = steps or data.steps or max(LEAST_STEPS, floor(config.learning.steps_per_record * n_labels))
@@ -141,13 +141,6 @@ def _split(data: DataSet, salt: str) -> tuple[Structures, Structures]:
             "give a test file, or hold out another share"
         )
     return train, test
-
-
-def _check_elements(data: DataSet, structures: Structures, last: int) -> None:
-    beyond = sorted(z for z in _elements(structures) if z > last)
-    if beyond:
-        symbols = ", ".join(SYMBOLS[z] for z in beyond)
-        raise UsageError(f"{data.name} contains {symbols}, beyond Xe; a learner takes them with wire.elements=extended")
 
 
 def _check_learned(data: DataSet, train: Structures, test: Structures, config: Config) -> None:

@@ -15,6 +15,7 @@ from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure, unlabelled
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.bench.drift import Drift
+from lmlp_stream.cli.bench.elements import check_elements
 from lmlp_stream.cli.bench.workload import workload
 from lmlp_stream.cli.evaluate import labelled_structures
 from lmlp_stream.config import parse_config
@@ -78,7 +79,9 @@ def snapshot_potential(folder: str) -> Ensemble:
     return _in_double(load(folder)[1])
 
 
-def trained_potential(structures: Path | None, members: int, n_steps: int, advance: Callable[[], None]) -> Ensemble:
+def trained_potential(
+    structures: Path | None, members: int, n_steps: int, advance: Callable[[], None], *, elements: str = "published"
+) -> Ensemble:
     """A potential in double precision that the learner made of all structures; `advance` is called after each step.
 
     Args:
@@ -86,18 +89,22 @@ def trained_potential(structures: Path | None, members: int, n_steps: int, advan
         members: Potentials in the ensemble.
         n_steps: Optimizer steps.
         advance: Called after each optimizer step.
+        elements: Which elements are learned.
 
     Raises:
-        UsageError: The file of structures cannot be read.
+        UsageError: The file of structures cannot be read, or holds an element that is not let in.
     """
     train = tuple(labelled_structures(structures)) if structures else workload(None, N_BUILT_IN)
     tree = {
+        "wire": {"elements": elements},
         "potential": {"members": members, "device": "cpu"},
         "learning": {"steps_per_record": (n_steps + 0.5) / len(train), "max_steps_per_tick": n_steps},
         "rehearsal": {"holdout_share": 0.0, "capacity": len(train)},
         "quarantine": {"enabled": False},
     }
-    learner = Learner(parse_config(tree, place="bench dynamics"))
+    config = parse_config(tree, place="bench dynamics")
+    check_elements(train, config.wire, place=structures, setting="--elements extended")
+    learner = Learner(config)
     learner.process_tick(train, observe=lambda _: advance())
     return _in_double(learner.ensemble)
 

@@ -22,6 +22,7 @@ class BenchSettings:
         threads: CPU threads of the linear algebra.
         preset: Symmetry functions.
         dtype: Precision.
+        elements: Which elements are learned.
         repeats: Least number of repeats.
         seconds: Least wall time of all repeats together, s.
     """
@@ -33,6 +34,7 @@ class BenchSettings:
     threads: int
     preset: str
     dtype: str
+    elements: str
     repeats: int
     seconds: float
 
@@ -45,6 +47,7 @@ class BenchSettings:
         """The default configuration with these settings."""
         return parse_config(
             {
+                "wire": {"elements": self.elements},
                 "symmetry": {"preset": self.preset},
                 "potential": {
                     "members": self.members,

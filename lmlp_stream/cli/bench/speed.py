@@ -6,6 +6,7 @@ import torch
 
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.cli.bench.elements import check_elements
 from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.bench.timing import repeated, speed, timed
 from lmlp_stream.cli.bench.workload import workload
@@ -17,11 +18,13 @@ def fresh_trainer(settings: BenchSettings, structures: Sequence[LabelledStructur
     """A trainer that knows the elements and the atomic energies of the structures and has learned nothing else.
 
     Raises:
-        UsageError: There is no such device.
+        UsageError: There is no such device, or a structure holds an element that is not let in.
         ConfigError: Another setting is wrong.
     """
     torch.set_num_threads(settings.threads)
-    trainer = Trainer(settings.config(str(device_of(settings.device))))
+    config = settings.config(str(device_of(settings.device)))
+    check_elements(structures, config.wire, place=settings.structures, setting="--elements extended")
+    trainer = Trainer(config)
     first: dict[int, LabelledStructure] = {}
     for structure in structures:
         for z in structure.atomic_numbers:

@@ -187,3 +187,18 @@ def test_structures_of_unknown_elements_are_refused(potential: Ensemble, tmp_pat
     atoms.write(path)
     with pytest.raises(UsageError, match="does not know every element"):
         dynamics(potential, path, runs(0.5, 5), nothing)
+
+
+def test_elements_beyond_xenon_need_the_option(monkeypatch, capsys, tmp_path: Path):
+    path = labelled_file(tmp_path / "gold.extxyz", Atoms("Au2", [[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]]))
+    options = ["--structures", str(path), "--members", "1", "--train-steps", "2", "--picoseconds", "0.003"]
+    codes = []
+    for more in ([], ["--elements", "extended"]):
+        monkeypatch.setattr(sys, "argv", ["lmlp-stream", "bench", "dynamics", *options, *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        codes.append(end.value.code or 0)
+    assert codes == [2, 0]
+    assert (
+        "gold.extxyz contains Au, beyond Xe; a learner takes them with --elements extended" in capsys.readouterr().err
+    )

@@ -41,6 +41,7 @@ def settings(batch: int) -> BenchSettings:
         threads=1,
         preset="published",
         dtype="float32",
+        elements="published",
         repeats=1,
         seconds=0.0,
     )
@@ -117,6 +118,20 @@ def test_ingest_needs_no_torch(processes: int):
     assert (figures["bench"], figures["processes"]) == ("ingest", processes)
     assert all(isfinite(figures[name]) and figures[name] > 0 for name in FIGURES)
     assert figures["atoms_per_cpu_s"] == pytest.approx(20 * figures["structures_per_cpu_s"])
+
+
+@pytest.mark.parametrize("verb", ["train", "infer", "descriptor", "optimizer"])
+def test_elements_beyond_xenon_need_the_option(monkeypatch, capsys, tmp_path: Path, verb: str):
+    gold = Atoms("Au2", [[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]])
+    gold.calc = SinglePointCalculator(gold, energy=-3.0, forces=np.zeros((2, 3)))
+    write(tmp_path / "gold.extxyz", gold)
+    options = ("--members", 1, "--batch", 2, "--structures", tmp_path / "gold.extxyz", *TINY)
+
+    assert run(monkeypatch, "bench", verb, *options) == 2
+    assert (
+        "gold.extxyz contains Au, beyond Xe; a learner takes them with --elements extended" in capsys.readouterr().err
+    )
+    assert run(monkeypatch, "bench", verb, *options, "--elements", "extended") == 0
 
 
 def test_figures_are_for_people_too(monkeypatch, capsys, water: Path):

@@ -192,7 +192,10 @@ def shifted(
 
 
 def _widening(width: float, first: float, last: float, number: int) -> list[tuple[float, float]]:
-    """Eta and r_s of Gaussians at distances in geometric progression, whose standard deviation is a share of each."""
+    """Eta and r_s of Gaussians at distances in geometric progression, whose standard deviation is a share of each.
+
+    This progression is our extension: published shells have no shift.
+    """
     places = [first * (last / first) ** (step / (number - 1)) for step in range(number)]
     return [(round(1 / (2 * (width * r_s) ** 2), 6), round(r_s, 6)) for r_s in places]
 

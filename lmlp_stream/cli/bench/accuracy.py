@@ -151,7 +151,8 @@ def _check_learned(data: DataSet, train: Structures, test: Structures, config: C
         symbols = ", ".join(SYMBOLS[z] for z in unknown)
         raise UsageError(
             f"{data.name}: {symbols} must be predicted but no structure that is learned contains it; "
-            f"add some to {data.train}, or leave it out of the test"
+            f"add some to {data.train}, leave it out of the test, or, as what is held out while learning does not "
+            "count, set rehearsal.holdout_share=0"
         )
 
 

@@ -200,6 +200,7 @@ def test_an_element_of_the_test_alone_is_refused_before_anything_is_learned(tmp_
 
 
 def test_an_element_that_the_learner_holds_out_is_not_learned(train: Path, test: Path):
-    settings = (*SMALL, "rehearsal.holdout_share=1.0")
-    with pytest.raises(UsageError, match="water: H, O must be predicted"):
-        prepare(DataSet(name="water", train=train, test=test), None, settings, (), 1)
+    data = DataSet(name="water", train=train, test=test)
+    with pytest.raises(UsageError, match=r"water: H, O must be predicted.* held out while learning .*holdout_share=0$"):
+        prepare(data, None, (*SMALL, "rehearsal.holdout_share=1.0"), (), 1)
+    prepare(data, None, (*SMALL, "rehearsal.holdout_share=0"), (), 1)

@@ -70,6 +70,22 @@ def test_every_step_equals_the_authors(settings, foreach, by_tensors, monkeypatc
             torch.testing.assert_close(mine.detach(), other.detach(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("foreach", [False, True])
+def test_scores_a_millionth_below_the_highest_are_frozen_with_it_as_in_the_authors_code(foreach):
+    gradient = 1.0 - torch.tensor([0.0, 5e-7, 2e-6, 0.5], dtype=torch.float64)
+    settings = {"score_history": 10, "frozen": [0.25]}
+    theirs, ours = nn.Parameter(torch.ones(4, dtype=torch.float64)), torch.ones(4, dtype=torch.float64)
+    reference = core_optimizer.CoRe([theirs], foreach=foreach, **settings)
+    optimizer = ours_of([ours], settings)
+    for _ in range(11):
+        before = ours.clone()
+        theirs.grad = gradient.clone()
+        reference.step()
+        optimizer.step({6: [gradient]})
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-14)
+    assert (ours == before).tolist() == [True, True, False, False]
+
+
 @pytest.mark.parametrize("by_tensors", [False, True])
 def test_once_settled_the_largest_step_falls_as_one_over_the_root_of_the_steps(by_tensors, monkeypatch):
     if by_tensors:

@@ -18,7 +18,7 @@ Parameters = Mapping[str, Tensor]
 """`shift` and `scale` [M D], then `weight_k` [M h_in h_out] and `bias_k` [M 1 h_out] of each layer k."""
 
 STANH = 1.59223
-"""Factor of sTanh, which keeps unit variance for inputs of unit variance (SCINE Parrot 1.0.0)."""
+"""Factor of sTanh, which keeps unit variance for normal inputs of unit variance to 0.04 % (SCINE Parrot 1.0.0)."""
 
 NARROWEST_SPREAD = 0.2
 """Smallest standard deviation a symmetry function is divided by; its values are of the order 0.1 to 2."""

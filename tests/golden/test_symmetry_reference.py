@@ -8,6 +8,7 @@ code with the package but the element table.
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -84,6 +85,7 @@ def neighbors_of(structure: Structure, i: int, cutoff: float) -> list[tuple[int,
     return found
 
 
+@cache
 def reference(structure: Structure, spec: SymmetrySpec) -> tuple[np.ndarray, np.ndarray]:
     """G [A D] and dG_i/dr_a [A D A 3]."""
     n_atoms = structure.n_atoms
@@ -191,6 +193,13 @@ MIXED = SymmetrySpec(
 )
 
 
+SPECS = {
+    "published": spec_of(SymmetryConfig(preset="published", cutoff=4.4)),
+    "default": spec_of(SymmetryConfig(cutoff=4.4)),
+    "list": MIXED,
+}
+
+
 def by_tensors(structure: Structure, spec: SymmetrySpec) -> Descriptors:
     """What tensor operations, the way on a device, make of it; the neighbors are the same."""
     values, derivatives = TensorFunctions(spec, torch.float64, CPU).evaluate(
@@ -203,24 +212,25 @@ def by_compiled_code(structure: Structure, spec: SymmetrySpec) -> Descriptors:
     return SymmetryFunctions(spec, torch.float64, CPU).evaluate(structure)
 
 
+def check(descriptors: Descriptors, structure: Structure, spec: SymmetrySpec) -> None:
+    values, slopes = reference(structure, spec)
+    atol = 5e-13 if structure is STRUCTURES["chain"] else 1e-15  # sums of collinear triples alone feel the clamp
+    np.testing.assert_allclose(descriptors.values.numpy(), values, rtol=1e-12, atol=atol)
+    np.testing.assert_allclose(by_position(descriptors), slopes, rtol=1e-12, atol=atol)
+
+
 @pytest.mark.parametrize("evaluate", [by_compiled_code, by_tensors])
 @pytest.mark.parametrize("structure", STRUCTURES.values(), ids=STRUCTURES.keys())
-@pytest.mark.parametrize("spec", [spec_of(SymmetryConfig(preset="published", cutoff=4.4)), MIXED], ids=["grid", "list"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 def test_values_and_derivatives_are_those_of_the_slow_reference(
     structure: Structure, spec: SymmetrySpec, evaluate: Callable[[Structure, SymmetrySpec], Descriptors]
 ) -> None:
-    descriptors = evaluate(structure, spec)
-    values, slopes = reference(structure, spec)
-    np.testing.assert_allclose(descriptors.values.numpy(), values, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(by_position(descriptors), slopes, rtol=1e-11, atol=1e-12)
+    check(evaluate(structure, spec), structure, spec)
 
 
 @pytest.mark.parametrize("evaluate", [by_compiled_code, by_tensors])
-def test_the_default_preset_is_that_of_the_slow_reference_too(
+def test_the_default_cutoff_is_that_of_the_slow_reference_too(
     evaluate: Callable[[Structure, SymmetrySpec], Descriptors],
 ) -> None:
     structure, spec = STRUCTURES["metals among main groups"], spec_of(SymmetryConfig())
-    descriptors = evaluate(structure, spec)
-    values, slopes = reference(structure, spec)
-    np.testing.assert_allclose(descriptors.values.numpy(), values, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(by_position(descriptors), slopes, rtol=1e-11, atol=1e-12)
+    check(evaluate(structure, spec), structure, spec)

@@ -179,6 +179,31 @@ def test_a_supercell_has_the_forces_and_stress_of_its_cell() -> None:
     torch.testing.assert_close(prediction.stress[:, 1], prediction.stress[:, 0], rtol=1e-10, atol=1e-12)
 
 
+def check_the_same(found: Prediction, expected: Prediction, order: np.ndarray) -> None:
+    """All members say the same of a structure whose atom i was atom order[i]."""
+    torch.testing.assert_close(found.energy, expected.energy, rtol=1e-14, atol=1e-12)
+    torch.testing.assert_close(found.forces, expected.forces[:, order], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.stress, expected.stress, rtol=1e-12, atol=1e-13, equal_nan=True)
+
+
+@pytest.mark.parametrize("is_familiar", [True, False])
+@pytest.mark.parametrize(
+    "atoms", [ETHANOL, THIN_CELL.repeat((2, 1, 2)), SLAB.repeat((2, 2, 1))], ids=["ethanol", "thin cell", "slab"]
+)
+def test_forces_follow_their_atoms_through_a_permutation(atoms: Atoms, is_familiar: bool) -> None:
+    model = ensemble() if is_familiar else partly_familiar(atoms)
+    order = np.random.default_rng(6).permutation(len(atoms))
+    check_the_same(model.predict(batch_of([atoms[order]])), model.predict(batch_of([atoms])), order)
+
+
+@pytest.mark.parametrize("is_familiar", [True, False])
+@pytest.mark.parametrize("atoms", [THIN_CELL, SLAB], ids=["thin cell", "slab"])
+def test_it_does_not_matter_which_image_of_an_atom_is_named(atoms: Atoms, is_familiar: bool) -> None:
+    model, other = ensemble() if is_familiar else partly_familiar(atoms), atoms.copy()
+    other.positions += (np.array([[3, 0, -2], [0, 5, 1]]) * atoms.pbc) @ atoms.cell.array
+    check_the_same(model.predict(batch_of([other])), model.predict(batch_of([atoms])), np.arange(len(atoms)))
+
+
 def test_forces_turn_with_the_structure_and_sum_to_zero() -> None:
     turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     turned = ETHANOL.copy()

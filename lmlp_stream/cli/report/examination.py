@@ -1,5 +1,10 @@
-"""A snapshot on the labelled structures of a file: errors and uncertainties, component by component."""
+"""A snapshot on the labelled structures of a file: errors and uncertainties, component by component.
 
+What the learner has learned is no test. Ids tell it: they are hashes of the label, or of the geometry that a simulation
+asked about, but those that a publisher made up.
+"""
+
+import re
 from math import nan
 from pathlib import Path
 
@@ -12,27 +17,43 @@ from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.evaluate import determined, labelled_structures
 from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.report.figures import TestFigures
+from lmlp_stream.cli.report.history import History
+from lmlp_stream.cli.terminal import counted
 from lmlp_stream.config import Config
 from lmlp_stream.errors import UsageError
+from lmlp_stream.farm.labels import Labels
+from lmlp_stream.farm.naming import structure_id
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.potential.uncertainty import Intervals
 from lmlp_stream.store.snapshot import load
 from lmlp_stream.wire.announcement import SnapshotManifest
+from lmlp_stream.wire.request import request_id
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 
-def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> TestFigures:
-    """The snapshot on the structures of a test file.
+def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path, history: History) -> TestFigures:
+    """The snapshot on the structures of a test file, but those that came to be learned.
 
     Raises:
-        UsageError: The file cannot be read, lacks labels, or has no structure whose elements the snapshot knows.
+        UsageError: The file cannot be read, lacks labels, or has no structure whose elements the snapshot knows and
+            that did not come to be learned.
         DamagedStoreError: The snapshot is damaged.
     """
     set_threads(config)
     manifest, ensemble = load(manifest)
     functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
-    structures = [s for s in labelled_structures(test) if ensemble.covers(s.atomic_numbers)]
-    if not structures:
+    covered = [s for s in labelled_structures(test) if ensemble.covers(s.atomic_numbers)]
+    if not covered:
         raise UsageError(f"{test} has no labelled structure whose elements snapshot {manifest.id[:12]} knows")
+    learned = {arrival.id for arrival in history.arrivals if not arrival.held_out}
+    structures = [s for s in covered if learned.isdisjoint(_ids(s, config))]
+    if not structures:
+        raise UsageError(
+            f"{test}: {counted(len(covered), 'structure')} of known elements, all of which came to {config.name} to be "
+            "learned; name a file with others"
+        )
+    held_out = {arrival.id for arrival in history.arrivals if arrival.held_out}
     intervals = Intervals.read(manifest.calibration)
     predictions = [_predict(ensemble, functions, structure) for structure in structures]
     disagreement = np.concatenate([spread for _, _, spread in predictions])
@@ -54,6 +75,9 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path) -> 
         forces_disagreement=disagreement,
         forces_uncertainty=widths.forces.ravel(),
         component_structure=np.repeat(np.arange(len(structures)), [3 * s.n_atoms for s in structures]),
+        n_learned=len(covered) - len(structures),
+        n_held_out=sum(not held_out.isdisjoint(_ids(s, config)) for s in structures),
+        n_uncompared=_n_uncompared(history),
     )
 
 
@@ -62,6 +86,20 @@ def domain_means(energies: Float[np.ndarray, "S"], domains: tuple[str, ...]) -> 
     names, known = np.array(domains), ~np.isnan(energies)
     means = {name: energies[known & (names == name)].mean() for name in set(names[known])}
     return np.array([means.get(name, nan) for name in domains])
+
+
+def _ids(structure: LabelledStructure, config: Config) -> set[str]:
+    """Every id under which the label can have come."""
+    labels = Labels(structure.energy, structure.forces, structure.stress)
+    levels = (config.wire.level_of_theory, *config.wire.forces_from)
+    return {request_id(structure), *(structure_id(structure, labels, level) for level in levels)}
+
+
+def _n_uncompared(history: History) -> int:
+    """Labels whose id is no hash, or of which the history does not know."""
+    ids = [arrival.id for arrival in history.arrivals if not arrival.held_out]
+    n_hashes = sum(_HASH.fullmatch(id_) is not None for id_ in ids)
+    return max(len(ids) - n_hashes, history.labels_learned - n_hashes)
 
 
 def _predict(

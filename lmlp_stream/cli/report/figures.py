@@ -26,7 +26,7 @@ class RequestMark:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TestFigures:
-    """A snapshot on structures it never learned, S structures and F force components.
+    """A snapshot on structures that never came to be learned, S structures and F force components.
 
     Attributes:
         file: Where the structures came from.
@@ -40,6 +40,9 @@ class TestFigures:
         forces_disagreement: Standard deviation of the members in eV/Å.
         forces_uncertainty: Half width of the calibrated 90 % interval, as a simulation sees it, in eV/Å; NaN: none.
         component_structure: Index of the structure each component belongs to.
+        n_learned: Structures of the file that came to be learned; they are left out.
+        n_held_out: Structures among the S that the learner holds out.
+        n_uncompared: Labels of the learner of which nobody can tell whether they are among the S.
     """
 
     __test__ = False
@@ -54,6 +57,9 @@ class TestFigures:
     forces_disagreement: Float[np.ndarray, "F"]
     forces_uncertainty: Float[np.ndarray, "F"]
     component_structure: Float[np.ndarray, "F"]
+    n_learned: int = 0
+    n_held_out: int = 0
+    n_uncompared: int = 0
 
     @property
     def is_determined(self) -> Bool[np.ndarray, "S"]:

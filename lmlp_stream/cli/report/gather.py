@@ -7,6 +7,7 @@ from lmlp_stream.broker.log import Log, Message
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.report.examination import examine_snapshot
 from lmlp_stream.cli.report.figures import ReportFigures, RequestMark, TestFigures
+from lmlp_stream.cli.report.history import History
 from lmlp_stream.cli.report.page import render
 from lmlp_stream.cli.report.reading import history_path, read_history
 from lmlp_stream.cli.report.tail import Tail
@@ -51,7 +52,7 @@ def gather(config: Config, *, test: Path | None) -> ReportFigures:
     try:
         requests = read_requests(log, config)
         letters = read_dead_letters(log, config)
-        figures = examine(log, config, test) if test else None
+        figures = examine(log, config, test, history) if test else None
     finally:
         log.close()
     return ReportFigures(
@@ -89,14 +90,14 @@ def read_dead_letters(log: Log, config: Config) -> list[DeadLetter]:
     return [letter for letter in dead_letters(log, config.log.dead_letters) if isinstance(letter, DeadLetter)]
 
 
-def examine(log: Log, config: Config, test: Path) -> TestFigures | None:
+def examine(log: Log, config: Config, test: Path, history: History) -> TestFigures | None:
     """The newest announced snapshot on the structures of a test file; None before the first announcement.
 
     Raises:
-        UsageError: The file cannot be read, or holds an element the snapshot does not know.
+        UsageError: The file cannot be read, or has no structure that is known by its elements and was not learned.
         DamagedStoreError: The snapshot is damaged.
     """
     follower = Follower(log, config.log.snapshots, config.name, config.simulate.trusted_keys)
     manifest = follower.latest()
     follower.close()
-    return None if manifest is None else examine_snapshot(manifest, config, test)
+    return None if manifest is None else examine_snapshot(manifest, config, test, history)

@@ -25,6 +25,7 @@ class Arrival:
         force_squared_error: Sum of squared force component errors in (eV/Å)²; None likewise.
         n_force_components: Number of components in that sum.
         held_out: Whether it went to the hold-out instead of being learned.
+        id: Its id.
     """
 
     index: int
@@ -35,6 +36,7 @@ class Arrival:
     force_squared_error: float | None
     n_force_components: int
     held_out: bool = False
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

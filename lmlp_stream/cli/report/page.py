@@ -50,8 +50,8 @@ def _header(figures: ReportFigures) -> str:
         (f"{len(history.answers)} <small>of {len(figures.requests)}</small>", "label requests answered"),
     ]
     if figures.test:
-        tiles.append((f"{_mev(figures.test.energy_rmse)} <small>meV/atom</small>", "energy RMSE on the test file"))
-        tiles.append((f"{1000 * figures.test.force_rmse:.0f} <small>meV/Å</small>", "force RMSE on the test file"))
+        tiles.append((f"{_mev(figures.test.energy_rmse)} <small>meV/atom</small>", "energy RMSE on test structures"))
+        tiles.append((f"{1000 * figures.test.force_rmse:.0f} <small>meV/Å</small>", "force RMSE on test structures"))
     minutes = (history.ticks[-1].time - history.ticks[0].time) / 60.0 if history.ticks else 0.0
     elements = " ".join(history.elements) or "no element yet"
     level = f" at {figures.level_of_theory}" if figures.level_of_theory else ""
@@ -119,13 +119,25 @@ def _parity(test: TestFigures) -> str:
         energies += f"; without {counted(n_undetermined, 'structure')} of compositions that no learned one determines"
     return section(
         "Parity",
-        f"Snapshot <code>{test.snapshot_id[:12]}</code> on {len(test.energies)} structures of "
-        f"<code>{escape(test.file)}</code>, which it never learned.",
+        f"Snapshot <code>{test.snapshot_id[:12]}</code> on {counted(len(test.energies), 'structure')} of "
+        f"<code>{escape(test.file)}</code>. {_unseen(test)}",
         drawings(
             (plots.energy_parity(test), energies),
             (plots.force_parity(test), f"<b>Forces.</b> RMSE {test.force_rmse:.3f} eV/Å"),
         ),
     )
+
+
+def _unseen(test: TestFigures) -> str:
+    """Whether the learner had these structures before, as far as it can be told."""
+    said = [f"None of them {'is known to have come' if test.n_uncompared else 'came'} to be learned, digit for digit."]
+    if test.n_learned:
+        said.append(f"Left out: {counted(test.n_learned, 'structure')} that did.")
+    if test.n_held_out:
+        said.append(f"Held out by the learner: {test.n_held_out} of them.")
+    if test.n_uncompared:
+        said.append(f"Not compared: {counted(test.n_uncompared, 'label')} whose ids are no hashes or are not recorded.")
+    return " ".join(said)
 
 
 def _calibration(test: TestFigures) -> str:

@@ -94,6 +94,7 @@ def _history(
                     force_squared_error=item["force_squared_error_sum"],
                     n_force_components=item["n_force_components"],
                     held_out=item["held_out"],
+                    id=item["id"],
                 )
             )
     return History(

@@ -10,6 +10,7 @@ from lmlp_stream.cli.report.reading import HistoryReader, read_history
 
 def arrival(domain: str = "water", error: float | None = 0.1, source: str = "farm") -> dict[str, Any]:
     return {
+        "id": f"{domain}/{source}/{error}",
         "domain": domain,
         "source": source,
         "held_out": False,
@@ -64,6 +65,7 @@ def test_arrivals_are_numbered_through_the_stream(tmp_path: Path):
     history = read_history(path)
 
     assert [one.index for one in history.arrivals] == [0, 1, 2]
+    assert [one.id for one in history.arrivals] == ["water/farm/0.1"] * 3
     assert history.labels_learned == 3
     assert history.steps == 6
     assert history.elements == ("H", "O")

@@ -132,6 +132,17 @@ def test_without_a_test_file_parity_and_calibration_are_left_out(figures: Report
     assert "Calibration" not in titles
 
 
+def test_the_page_says_of_which_test_structures_the_learner_knows(figures: ReportFigures):
+    page = render(figures)
+    assert "on 4 structures of <code>test.extxyz</code>. None of them came to be learned, digit for digit.</p>" in page
+
+    page = render(replace(figures, test=replace(figures.test, n_learned=60, n_held_out=3, n_uncompared=1)))
+    assert (
+        "None of them is known to have come to be learned, digit for digit. Left out: 60 structures that did. Held out "
+        "by the learner: 3 of them. Not compared: 1 label whose ids are no hashes or are not recorded.</p>"
+    ) in page
+
+
 def test_the_verdict_stands_with_its_evidence_and_its_course(figures: ReportFigures):
     page = render(figures)
 

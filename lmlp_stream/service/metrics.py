@@ -156,8 +156,8 @@ class Metrics:
     def parts(self, kind: str, parts: Parts) -> None:
         """Set the errors of the kind `prequential` or `retention` by domain, source and element, eV/atom and eV/Å.
 
-        The first `MAX_NAMES` domains and sources ever seen keep series of their own; of the rest the largest error is
-        reported as `other`. What left the window loses its series.
+        `MAX_NAMES` domains and sources have series of their own and keep them while they occur; of the rest the largest
+        error is reported as `other`. What left the window loses its series and gives its place to what comes.
         """
         self._parts[kind].set(parts)
 

@@ -1,6 +1,6 @@
 """Errors by domain, source and element as Prometheus gauges, with a bounded number of series."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import nan
 
 import numpy as np
@@ -10,7 +10,7 @@ from lmlp_stream.atoms.elements import SYMBOLS
 from lmlp_stream.learning.evaluation import Errors, Parts
 
 MAX_NAMES = 20
-"""Domains, and sources, with series of their own; the worst of the rest is reported as `other`."""
+"""Domains, and sources, with series of their own at a time; the worst of the rest is reported as `other`."""
 MAX_NAME_CHARACTERS = 64
 
 
@@ -40,7 +40,7 @@ class _Named:
     def __init__(self, registry: CollectorRegistry, kind: str, label: str) -> None:
         where = {"prequential": "arrivals before learning", "retention": "the hold-out"}[kind]
         self._capped = label != "element"
-        self._named: set[str] = set()
+        self._named: list[str] = []
         self._shown: set[str] = set()
         self._force = Gauge(
             f"lmlp_{label}_{kind}_force_rmse_ev_per_angstrom",
@@ -60,9 +60,11 @@ class _Named:
         )
 
     def set(self, errors: Mapping[str, Errors]) -> None:
+        own = {name: name[:MAX_NAME_CHARACTERS] or "unnamed" for name in errors}
+        self._give_places(dict.fromkeys(own.values()))
         worst: dict[str, tuple[float, float]] = {}
         for name, found in errors.items():
-            label = self._label(name)
+            label = own[name] if own[name] in self._named else "other"
             energy, force = worst.get(label, (nan, nan))
             worst[label] = (float(np.fmax(energy, found.energy_rmse)), float(np.fmax(force, found.force_rmse)))
         for label in self._shown - worst.keys():
@@ -75,10 +77,7 @@ class _Named:
                 self._energy.labels(label).set(energy)
         self._shown = set(worst)
 
-    def _label(self, name: str) -> str:
-        label = name[:MAX_NAME_CHARACTERS] or "unnamed"
-        if label not in self._named:
-            if self._capped and len(self._named) >= MAX_NAMES:
-                return "other"
-            self._named.add(label)
-        return label
+    def _give_places(self, labels: Iterable[str]) -> None:
+        """Those that have a place keep it while they are there; then come the others in their order."""
+        first = sorted(labels, key=lambda label: label not in self._named)
+        self._named = first[:MAX_NAMES] if self._capped else first

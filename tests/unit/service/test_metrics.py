@@ -148,7 +148,9 @@ def test_however_many_names_arrive_the_series_stay_few_and_the_worst_is_seen(
     )
     for first in range(0, 200, 50):
         metrics.parts(kind, Parts(**{f"{label}s": errors_of(*range(first, first + 50))}))
-    assert by_label(metrics, force) == {"other": 1.99}
+        assert len(by_label(metrics, force)) == MAX_NAMES + 1
+        assert value(metrics, force, f"name-{first}") == first / 100
+        assert value(metrics, force, "other") == (first + 49) / 100
     metrics.parts(kind, Parts(**{f"{label}s": errors_of(*range(MAX_NAMES + 5))}))
     assert len(by_label(metrics, force)) == MAX_NAMES + 1
     assert value(metrics, force, "name-3") == 0.03
@@ -158,9 +160,35 @@ def test_however_many_names_arrive_the_series_stay_few_and_the_worst_is_seen(
 def test_a_name_without_an_error_does_not_hide_the_worst(metrics: Metrics) -> None:
     metrics.parts("prequential", Parts(errors_of(*range(MAX_NAMES))))
     rest = {"a": Errors(1, force_rmse=0.1), "b": Errors(1, energy_rmse=0.002), "c": Errors(1, force_rmse=0.3)}
-    metrics.parts("prequential", Parts(rest))
+    metrics.parts("prequential", Parts(errors_of(*range(MAX_NAMES)) | rest))
     assert value(metrics, "lmlp_domain_prequential_energy_rmse_ev_per_atom", "other") == 0.002
     assert value(metrics, "lmlp_domain_prequential_force_rmse_ev_per_angstrom", "other") == 0.3
+
+
+@pytest.mark.parametrize("label", ["domain", "source"])
+def test_a_name_keeps_its_place_while_it_occurs_and_then_gives_it_to_one_that_waited(
+    metrics: Metrics, label: str
+) -> None:
+    force = f"lmlp_{label}_retention_force_rmse_ev_per_angstrom"
+    metrics.parts("retention", Parts(**{f"{label}s": errors_of(*range(MAX_NAMES + 2))}))
+    assert set(by_label(metrics, force)) == {*errors_of(*range(MAX_NAMES)), "other"}
+    metrics.parts("retention", Parts(**{f"{label}s": errors_of(*reversed(range(1, MAX_NAMES + 2)))}))
+    assert set(by_label(metrics, force)) == {*errors_of(*range(1, MAX_NAMES), MAX_NAMES + 1), "other"}
+    metrics.parts("retention", Parts(**{f"{label}s": errors_of(*range(2, MAX_NAMES + 2))}))
+    assert set(by_label(metrics, force)) == set(errors_of(*range(2, MAX_NAMES + 2)))
+
+
+def test_a_learner_that_visits_one_domain_after_the_other_shows_each(metrics: Metrics) -> None:
+    for place in range(10 * MAX_NAMES):
+        metrics.parts("prequential", Parts(errors_of(place, place + 1)))
+        assert set(by_label(metrics, "lmlp_domain_prequential_energy_rmse_ev_per_atom")) == set(
+            errors_of(place, place + 1)
+        )
+
+
+def test_every_element_has_a_series(metrics: Metrics) -> None:
+    metrics.parts("retention", Parts({}, {}, {z: Errors(1, force_rmse=0.1) for z in range(1, 101)}))
+    assert len(by_label(metrics, "lmlp_element_retention_force_rmse_ev_per_angstrom")) == 100
 
 
 def test_what_left_the_window_loses_its_series(metrics: Metrics) -> None:

@@ -21,6 +21,7 @@ from lmlp_stream.learning.columns import in_room, read_text_column, text_column
 from lmlp_stream.learning.conformal import Conformal, held_out_intervals
 from lmlp_stream.learning.evaluation import (
     MIN_HELD_OUT,
+    Calibration,
     Errors,
     EvaluationReport,
     HeldError,
@@ -95,6 +96,11 @@ class Learner:
     def prequential(self) -> Errors:
         """Errors of the newest arrivals before they were learned."""
         return summary(self._window.rows)
+
+    @property
+    def spread(self) -> Calibration:
+        """What the members' disagreement said of these errors."""
+        return calibration(self._window.rows)
 
     @property
     def ruling(self) -> Ruling:
@@ -181,7 +187,7 @@ class Learner:
         intervals = held_out_intervals(found, groups, self._conformal.steady)
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
         kept.append(rows, element_rows(found, np.ones(len(rows), dtype=np.bool_)), held_out)
-        newest = calibration(self._window.rows)
+        newest = self.spread
         held = {structure.id: HeldError.of(row) for structure, row in zip(held_out, rows, strict=True)}
         reasons = withheld(
             self._config.evaluation,
@@ -198,7 +204,7 @@ class Learner:
             retention=summary(rows),
             kept=kept.parts(),
             calibration=replace(
-                calibration(rows if len(rows) >= MIN_HELD_OUT else self._window.rows),
+                calibration(rows) if len(rows) >= MIN_HELD_OUT else newest,
                 energy_coverage_90=newest.energy_coverage_90,
                 force_coverage_90=newest.force_coverage_90,
             ),

@@ -61,10 +61,12 @@ class Metrics:
         self._parts = {kind: PartGauges(self._registry, kind) for kind in ("prequential", "retention")}
         self._verdict = self._gauges("lmlp_verdict", "1 for the verdict that holds, else 0", "verdict", Verdict, 0.0)
         self._energy_disagreement = self._gauge(
-            "lmlp_disagreement_energy_ev_per_atom", "Root mean square standard deviation of the members' energies"
+            "lmlp_disagreement_energy_ev_per_atom",
+            "Root mean square standard deviation of the members' energies on arrivals before learning",
         )
         self._force_disagreement = self._gauge(
-            "lmlp_disagreement_force_ev_per_angstrom", "Root mean square standard deviation of the members' forces"
+            "lmlp_disagreement_force_ev_per_angstrom",
+            "Root mean square standard deviation of the members' forces on arrivals before learning",
         )
         self._coverage = self._gauges(
             "lmlp_coverage_90_ratio",
@@ -167,7 +169,7 @@ class Metrics:
             gauge.set(float(name == verdict))
 
     def disagreement(self, *, energy: float, force: float) -> None:
-        """Set the root mean square standard deviation of the members, eV/atom and eV/Å."""
+        """Set the root mean square standard deviation of the members on arrivals before learning, eV/atom and eV/Å."""
         self._energy_disagreement.set(energy)
         self._force_disagreement.set(force)
 

@@ -67,19 +67,10 @@ class Teller:
         """Whether the learner learned something since a snapshot was announced, or last withheld by its examination."""
         return learner.labels_learned > self._labels_examined
 
-    def tell(self, learner: Learner, journal_position: int, *, confirm: Callable[[], None]) -> None:
-        """Examine the learner; store and announce a snapshot if it is admissible.
-
-        Args:
-            learner: The learner.
-            journal_position: Journal entries it has followed.
-            confirm: Raises where another learner has taken over; asked before the snapshot is announced.
-        """
+    def show(self, learner: Learner) -> EvaluationReport:
+        """Examine the learner for the metrics; what was found."""
         report = learner.assess()
         self._metrics.retention(**figures(report.retention))
-        learner.note_assessed(report)
-        ruling = learner.ruling
-        self._metrics.verdict(ruling.verdict)
         self._metrics.parts("prequential", report.newest)
         self._metrics.parts("retention", report.kept)
         self._metrics.coverage(
@@ -88,6 +79,20 @@ class Teller:
             raw_energy=report.calibration.raw_energy_coverage_90,
             raw_forces=report.calibration.raw_force_coverage_90,
         )
+        return report
+
+    def tell(self, learner: Learner, journal_position: int, *, confirm: Callable[[], None]) -> None:
+        """Examine the learner; store and announce a snapshot if it is admissible.
+
+        Args:
+            learner: The learner.
+            journal_position: Journal entries it has followed.
+            confirm: Raises where another learner has taken over; asked before the snapshot is announced.
+        """
+        report = self.show(learner)
+        learner.note_assessed(report)
+        ruling = learner.ruling
+        self._metrics.verdict(ruling.verdict)
         line: dict[str, Any] = {
             "tick": journal_position,
             "time": time.time(),

@@ -42,6 +42,8 @@ class Watch:
         self._n_requests = requests.end - requests.begin
         metrics.broker(up=True)
         metrics.prequential(**figures(learner.prequential))
+        spread = learner.spread
+        metrics.disagreement(energy=spread.energy_disagreement, force=spread.force_disagreement)
         metrics.verdict(learner.ruling.verdict)
         metrics.state(
             labels_learned=learner.labels_learned,
@@ -70,6 +72,3 @@ class Watch:
         metrics.learned(line["n_learned"])
         metrics.held_out(line["n_held_out"])
         metrics.duplicates(line["n_duplicates"])
-        metrics.disagreement(
-            energy=line["energy_disagreement_ev_per_atom"], force=line["force_disagreement_ev_per_angstrom"]
-        )

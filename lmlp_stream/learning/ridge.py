@@ -122,7 +122,7 @@ class Ridge:
             atoms = slice(first, first + len(descriptors.values))
             first = atoms.stop
             numbers = batch.atomic_numbers[atoms]
-            elements = tuple(sorted({int(z) for z in numbers}))
+            elements = tuple(sorted(set(numbers.tolist())))
             energy, forces = _design(descriptors, numbers, [(z, features[z]) for z in elements])
             by_energy = (batch.weight[index].double() * ENERGY_FACTOR * self._learning.energy_weight).sqrt() / len(
                 numbers

@@ -9,7 +9,7 @@ from lmlp_stream.errors import UsageError
 SEED = {"seed": "--seeds"}
 
 
-def configured(path: Path | None, settings: Sequence[str], governed: Mapping[str, str]) -> Config:
+def bench_config(path: Path | None, settings: Sequence[str], governed: Mapping[str, str]) -> Config:
     """The configuration of the file with the settings laid over it.
 
     Args:
@@ -29,7 +29,6 @@ def configured(path: Path | None, settings: Sequence[str], governed: Mapping[str
     return config
 
 
-def holding_out_what_is_said(config: Config) -> Config:
-    """The configuration, which holds nothing out where its user did not say `rehearsal.holdout_share`."""
-    said = "holdout_share" in config.rehearsal.model_fields_set
-    return config if said else overlaid(config, ["rehearsal.holdout_share=0.0"])
+def holding_nothing_out(config: Config, settings: Sequence[str]) -> Config:
+    """The configuration, which holds nothing out where none of its settings says `rehearsal.holdout_share`."""
+    return overlaid(config, ["rehearsal.holdout_share=0.0", *settings])

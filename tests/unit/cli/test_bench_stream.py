@@ -379,8 +379,10 @@ def test_the_verb_writes_json_table_and_pictures_and_keeps_finished_runs(monkeyp
 
 
 @pytest.mark.parametrize(("said", "share"), [((), 0.0), (("--set", "rehearsal.holdout_share=0.05"), 0.05)])
-def test_nothing_is_held_out_unless_it_is_said(monkeypatch, mixed: Path, said: tuple[str, ...], share: float):
+def test_nothing_is_held_out_unless_it_is_said(monkeypatch, tmp_path, mixed: Path, said: tuple[str, ...], share: float):
     shares = []
+    complete = tmp_path / "complete.toml"
+    complete.write_text("[rehearsal]\nholdout_share = 0.3\n")
 
     def bench(*about: Any, **_: object) -> dict[str, Any]:
         _, config, arms = about
@@ -390,18 +392,28 @@ def test_nothing_is_held_out_unless_it_is_said(monkeypatch, mixed: Path, said: t
     monkeypatch.setattr("lmlp_stream.cli.bench.stream.bench.bench_stream", bench)
     varied = ("--vary", "rehearsal.holdout_share=0.2")
     assert (
-        run_verb(monkeypatch, mixed, "--by", "reaction", "--test-share", 0.4, "--arms", "stream", *varied, *said) == 0
+        run_verb(
+            monkeypatch,
+            mixed,
+            "--by",
+            "reaction",
+            "--test-share",
+            0.4,
+            "--arms",
+            "stream",
+            "--config",
+            complete,
+            *varied,
+            *said,
+        )
+        == 0
     )
     assert shares == [share, 0.2]
 
 
 @pytest.mark.parametrize(
     ("setting", "option"),
-    [
-        ("seed=5", "--seeds"),
-        ("rehearsal.capacity=7", "--memory"),
-        ("learning.max_steps_per_tick=9", "--set learning.steps_per_record"),
-    ],
+    [("seed=5", "--seeds"), ("rehearsal.capacity=7", "--memory")],
 )
 def test_what_an_option_says_is_no_setting(monkeypatch, capsys, mixed: Path, setting: str, option: str):
     assert run_verb(monkeypatch, mixed, "--set", setting) == 2

@@ -28,7 +28,7 @@ def coverage(
 
     Every label is examined before it is learned. Writes coverage.json, coverage.md and a picture of the first seed.
     """
-    from lmlp_stream.cli.bench.configured import SEED, configured
+    from lmlp_stream.cli.bench.configured import SEED, bench_config
     from lmlp_stream.cli.bench.coverage import figures
     from lmlp_stream.cli.bench.coverage.plot import draw
     from lmlp_stream.cli.bench.coverage.run import examine, shuffled
@@ -38,7 +38,7 @@ def coverage(
     from lmlp_stream.cli.learn import set_threads
     from lmlp_stream.config import overlaid
 
-    base, chosen = configured(config, settings or (), SEED), numbers(seeds)
+    base, chosen = bench_config(config, settings or (), SEED), numbers(seeds)
     set_threads(base)
     with counting("reading structures") as advance:
         domains = read_domains(

@@ -32,9 +32,9 @@ def requests(
     """Labels needed for equal force RMSE: asked for by uncertainty, against drawn at random from the same pool.
 
     Same learner, same steps for each label. A round visits random candidates with the newest snapshot and asks for the
-    labels of those it is most unsure of. Nothing is held out unless rehearsal.holdout_share is set.
+    labels of those it is most unsure of. Nothing is held out unless --set rehearsal.holdout_share says so.
     """
-    from lmlp_stream.cli.bench.configured import SEED, configured, holding_out_what_is_said
+    from lmlp_stream.cli.bench.configured import SEED, bench_config, holding_nothing_out
     from lmlp_stream.cli.bench.requests.figures import markdown, needed
     from lmlp_stream.cli.bench.requests.run import Plan, Point, Rule, functions_of, learning_curve
     from lmlp_stream.cli.bench.results import check_file
@@ -44,7 +44,7 @@ def requests(
     from lmlp_stream.cli.learn import set_threads
     from lmlp_stream.config import overlaid
 
-    base = holding_out_what_is_said(configured(config, settings or (), SEED))
+    base = holding_nothing_out(bench_config(config, settings or (), SEED), settings or ())
     plan = Plan(labels=labels, start=start, candidates=candidates, asked=asked, every=every)
     chosen = [rule for rule in Rule if rule in rules.split(",") and rule != Rule.RANDOM]
     if len(chosen) != len(rules.split(",")):

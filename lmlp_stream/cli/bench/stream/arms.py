@@ -7,11 +7,7 @@ from lmlp_stream.config import Config, overlaid
 from lmlp_stream.errors import UsageError
 
 REFERENCE = "stationary"
-GOVERNED = {
-    "seed": "--seeds",
-    "rehearsal.capacity": "--memory",
-    "learning.max_steps_per_tick": "--set learning.steps_per_record",
-}
+GOVERNED = {"seed": "--seeds", "rehearsal.capacity": "--memory"}
 """Settings that each arm chooses, with the option that says them."""
 
 

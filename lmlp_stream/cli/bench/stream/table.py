@@ -74,7 +74,8 @@ def _costs(arms: Mapping[str, Any]) -> str:
     columns = [[_cost(seeds) for seeds in zip(*found["accuracies"].values(), strict=True)] for found in arms.values()]
     return (
         "Labels / steps / CPU s until the force RMSE over all domains, seen after each of them, was at most a "
-        f"multiple of that of {reference} at the end, meV/Å; medians over seeds, –: never.\n\n"
+        f"multiple of that of {reference} at the end, meV/Å; medians over seeds, –: half of them or more "
+        "were never seen there.\n\n"
         f"{table(['', *arms], [titles, *columns])}\n"
     )
 

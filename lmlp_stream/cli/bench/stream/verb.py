@@ -38,17 +38,17 @@ def stream(
 ) -> None:
     """A stream seen once against everything from the start: errors, forgetting, transfer, cost.
 
-    Nothing is held out unless rehearsal.holdout_share is set. Writes stream.json, stream.md and SVG pictures; after a
-    change of the code, name another folder.
+    Nothing is held out unless --set rehearsal.holdout_share says so. Writes stream.json, stream.md and SVG pictures;
+    after a change of the code, name another folder.
     """
-    from lmlp_stream.cli.bench.configured import configured, holding_out_what_is_said
+    from lmlp_stream.cli.bench.configured import bench_config, holding_nothing_out
     from lmlp_stream.cli.bench.stream.arms import GOVERNED, chosen_arms
     from lmlp_stream.cli.bench.stream.bench import bench_stream
     from lmlp_stream.cli.bench.stream.domains import Cut, read_domains
     from lmlp_stream.cli.bench.stream.table import markdown
 
     chosen = chosen_arms([name.strip() for name in arms.split(",")], vary or ())
-    base = holding_out_what_is_said(configured(config, settings or (), GOVERNED))
+    base = holding_nothing_out(bench_config(config, settings or (), GOVERNED), settings or ())
     cut = Cut(by=by, sort=sort, order=order, per_domain=per_domain, test_share=test_share)
     with counting("reading structures") as advance:
         domains = read_domains(files, test or (), cut, advance)

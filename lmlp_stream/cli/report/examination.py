@@ -5,6 +5,7 @@ asked about, but those that a publisher made up.
 """
 
 import re
+from itertools import product
 from math import nan
 from pathlib import Path
 
@@ -89,10 +90,11 @@ def domain_means(energies: Float[np.ndarray, "S"], domains: tuple[str, ...]) -> 
 
 
 def _ids(structure: LabelledStructure, config: Config) -> set[str]:
-    """Every id under which the label can have come."""
-    labels = Labels(structure.energy, structure.forces, structure.stress)
+    """Every id under which the label, or some of what it says, can have come."""
     levels = (config.wire.level_of_theory, *config.wire.forces_from)
-    return {request_id(structure), *(structure_id(structure, labels, level) for level in levels)}
+    energies, forces = (structure.energy, nan), (structure.forces, np.full_like(structure.forces, nan))
+    labels = [Labels(*given) for given in product(energies, forces, (structure.stress, None))]
+    return {request_id(structure), *(structure_id(structure, *of_one) for of_one in product(labels, levels))}
 
 
 def _n_uncompared(history: History) -> int:

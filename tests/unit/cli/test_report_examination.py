@@ -1,3 +1,4 @@
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from lmlp_stream.config import Config, parse_config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.farm.door import labelled as with_id
 from lmlp_stream.farm.files import read_structures
-from lmlp_stream.farm.labels import LabelFinder
-from lmlp_stream.farm.naming import Naming
+from lmlp_stream.farm.labels import LabelFinder, Labels
+from lmlp_stream.farm.naming import Naming, structure_id
 from lmlp_stream.store.snapshot import publish
 from lmlp_stream.wire.request import request_id
 from tests.unit.simulate.conftest import a_provenance, an_ensemble
@@ -43,6 +44,16 @@ CONFIG = parse_config({"wire": {"level_of_theory": "A", "forces_from": ["B"]}}, 
 
 def arrival(id_: str, *, held_out: bool = False) -> Arrival:
     return Arrival(0, 0.0, "", "", None, None, 0, held_out, id_)
+
+
+def test_a_label_that_came_in_part_was_learned(tmp_path: Path, four: Path):
+    manifest = publish(an_ensemble(0), a_provenance(10), tmp_path / "store")
+    water = next(iter(labelled_structures(four)))
+    forces_alone = structure_id(water, Labels(nan, water.forces), "A")
+
+    test = examine_snapshot(manifest, CONFIG, four, History(arrivals=(arrival(forces_alone),)))
+
+    assert (test.n_learned, len(test.energies)) == (1, 3)
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def accuracy(
     from lmlp_stream.cli.bench import accuracy as bench
     from lmlp_stream.cli.bench.accuracy_table import markdown, write_tables
     from lmlp_stream.cli.bench.data_sets import DataSet, read_list, variations
+    from lmlp_stream.cli.bench.results import make_folder
     from lmlp_stream.cli.learn import set_threads
 
     chosen = list(read_list(sets)) if sets else []
@@ -59,6 +60,8 @@ def accuracy(
     if unknown:
         raise UsageError(f"--only {', '.join(unknown)}: no such data set; these are: {', '.join(known)}")
     chosen = [data for data in chosen if not only or data.name in only]
+    if output:
+        make_folder(output.parent, option="--output")
     rows = []
     for data, varied in product(chosen, list(variations(vary or ()))):
         run = bench.prepare(data, config, settings or (), varied, steps)

@@ -5,8 +5,8 @@ from pathlib import Path
 from lmlp_stream.errors import UsageError
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder of results where it is missing.
+def make_folder(path: Path, *, option: str = "--out") -> None:
+    """Make a folder of results, which an option names, where it is missing.
 
     Raises:
         UsageError: It cannot be made, or is a file.
@@ -14,7 +14,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make {path}: {error.strerror}; name another folder with --out") from error
+        raise UsageError(f"cannot make {path}: {error.strerror}; name another folder with {option}") from error
 
 
 def check_file(path: Path) -> None:

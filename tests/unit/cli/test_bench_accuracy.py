@@ -204,3 +204,8 @@ def test_an_element_that_the_learner_holds_out_is_not_learned(train: Path, test:
     with pytest.raises(UsageError, match=r"water: H, O must be predicted.* held out while learning .*holdout_share=0$"):
         prepare(data, None, (*SMALL, "rehearsal.holdout_share=1.0"), (), 1)
     prepare(data, None, (*SMALL, "rehearsal.holdout_share=0"), (), 1)
+
+
+def test_tables_that_cannot_be_written_are_refused_before_anything_is_learned(monkeypatch, capsys, train: Path):
+    assert run(monkeypatch, "--train", train, "--output", train / "accuracy") == 2
+    assert f"cannot make {train}: File exists; name another folder with --output" in capsys.readouterr().err

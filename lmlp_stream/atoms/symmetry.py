@@ -68,7 +68,8 @@ class SymmetryFunctions:
         """Values and derivatives for every atom; equal bit for bit whatever was evaluated before.
 
         Raises:
-            UsageError: The structure holds what is no element, or has no list of neighbors.
+            UsageError: The structure holds what is no element, atoms coincide, or positions or cell are not finite or
+                span no volume.
         """
         last = N_ATOMIC_NUMBERS - 1
         beyond = structure.atomic_numbers[(structure.atomic_numbers < 1) | (structure.atomic_numbers > last)]

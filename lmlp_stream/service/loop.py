@@ -122,7 +122,8 @@ class _Conductor:
         if not entries and self._n_ticks == 0:
             self._reader.warn_of_late_begin()
         self._watch.look(self._learner, self._reader)
-        self._teller.show(self._learner)
+        if not stopped():
+            self._teller.show(self._learner)
         for entry in entries:
             if stopped():
                 break

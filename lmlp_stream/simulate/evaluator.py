@@ -83,7 +83,7 @@ class Evaluator:
 
         Raises:
             UnknownElementError: The snapshot does not know an element of the structure.
-            UsageError: The structure has no list of neighbors.
+            UsageError: Atoms coincide, or positions or cell are not finite or span no volume.
         """
         self._check_elements(structure)
         batch = collate([Example(unlabelled(structure), self._functions.evaluate(structure))])

@@ -22,7 +22,7 @@ class Elements(StrEnum):
 
 ElementsOption = Annotated[
     Elements,
-    typer.Option("--elements", help="That are learned: H to Xe as published, or extended to Og by our extension."),
+    typer.Option("--elements", help="H to Xe as published, or extended to Og by our extension."),
 ]
 
 
@@ -42,4 +42,4 @@ def check_elements(structures: Iterable[Structure], wire: WireConfig, *, place: 
     beyond = sorted({int(z) for structure in structures for z in structure.atomic_numbers if z > last})
     if beyond:
         symbols = ", ".join(SYMBOLS[z] for z in beyond)
-        raise UsageError(f"{place} contains {symbols}, beyond Xe; a learner takes them with {setting}")
+        raise UsageError(f"{place} contains {symbols}, beyond Xe; {setting} lets them in")

@@ -199,6 +199,4 @@ def test_elements_beyond_xenon_need_the_option(monkeypatch, capsys, tmp_path: Pa
             main()
         codes.append(end.value.code or 0)
     assert codes == [2, 0]
-    assert (
-        "gold.extxyz contains Au, beyond Xe; a learner takes them with --elements extended" in capsys.readouterr().err
-    )
+    assert "gold.extxyz contains Au, beyond Xe; --elements extended lets them in" in capsys.readouterr().err

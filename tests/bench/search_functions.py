@@ -1,4 +1,4 @@
-"""Search for the default symmetry functions and networks: one changed choice at a time, with a cutoff of 5.2 Å.
+"""Search for the default symmetry functions and networks: one changed choice at a time.
 
     python tests/bench/search_functions.py --train shared/data/3bpa/train_300K.extxyz.xz
         --test shared/data/3bpa/test_300K.extxyz.xz --atomic-energies shared/data/3bpa/iso_atoms.xyz
@@ -54,16 +54,16 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
 SETTINGS: dict[str, tuple[str, ...]] = {
     "default": (),
     "cutoff 4.4 Å": ("symmetry.cutoff=4.4",),
-    "cutoff 6 Å": ("symmetry.cutoff=6.0",),
+    "cutoff 5.2 Å": ("symmetry.cutoff=5.2",),
     "networks 61-44": ("potential.hidden=[61,44]",),
     "networks 153-102-61": ("potential.hidden=[153,102,61]",),
-    "published form": ("symmetry.preset=published", "symmetry.cutoff=6.0"),
+    "published form": ("symmetry.preset=published",),
 }
 """What changes in the configuration."""
 CHOICES = (*SETTINGS, *FUNCTIONS)
 
 
-ALIKE = ("symmetry.cutoff=5.2", "potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
+ALIKE = ("potential.threads=1", "potential.linear_features=0", "rehearsal.holdout_share=0")
 """What all choices have in common."""
 
 
@@ -87,13 +87,13 @@ def learned(run: Run, choice: str, seed: int) -> dict[str, Any]:
     return {**row, "settings": [choice, f"seed {seed}"]}
 
 
-def key(options: argparse.Namespace) -> str:
-    """A digest of structures, steps and settings of every choice, whatever the seed."""
+def keys(options: argparse.Namespace) -> dict[str, str]:
+    """For each choice a digest of structures, steps, settings and functions, whatever the seed."""
     run = prepared(options, "default", seed=0)
     ids = [[structure.id for structure in part] for part in (run.train, run.test)]
     configs = {choice: overlaid(run.config, SETTINGS.get(choice, ())) for choice in CHOICES}
-    told = [[c.model_dump(mode="json"), functions(c, choice).to_dict()] for choice, c in configs.items()]
-    return hashlib.sha256(json.dumps([ids, told]).encode()).hexdigest()
+    told = {choice: [ids, c.model_dump(mode="json"), functions(c, choice).to_dict()] for choice, c in configs.items()}
+    return {choice: hashlib.sha256(json.dumps(of_one).encode()).hexdigest() for choice, of_one in told.items()}
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -112,15 +112,15 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def kept(output: Path, searched: str) -> list[dict[str, Any]]:
-    """The rows that an earlier search of the same key left under this stem.
+def kept(output: Path, searched: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows that an earlier search of the same keys left under this stem.
 
     Raises:
         UsageError: Some are of another search.
     """
     path = output.with_name(f"{output.name}.json")
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    if any(row.get("key") != searched for row in rows):
+    if any(row.get("key") != searched.get(row["settings"][0], "") for row in rows):
         raise UsageError(
             f"{path} holds lines of other structures, steps or settings; remove it or give another --output"
         )
@@ -129,12 +129,12 @@ def kept(output: Path, searched: str) -> list[dict[str, Any]]:
 
 def search(options: argparse.Namespace) -> None:
     """Learn what is missing and write the table."""
-    searched = key(options)
+    searched = keys(options)
     rows = kept(options.output, searched) if options.output else []
     done = {tuple(row["settings"]) for row in rows}
     for seed, choice in product(options.seeds, options.only):
         if (choice, f"seed {seed}") not in done:
-            rows.append({**learned(prepared(options, choice, seed), choice, seed), "key": searched})
+            rows.append({**learned(prepared(options, choice, seed), choice, seed), "key": searched[choice]})
             if options.output:
                 write_tables(options.output, rows)
     if not options.output:

@@ -83,7 +83,7 @@ def test_what_was_learned_with_another_seed_is_kept(waters: Path, tmp_path: Path
 def test_lines_of_another_search_are_refused_and_stay(
     waters: Path, tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (earlier,) = learned(waters, tmp_path / "found", "default")
+    (earlier,) = learned(waters, tmp_path / "found", "radial shells 10")
     (tmp_path / "atoms.json").write_text('{"H": -3.0, "O": -4.0}')
     (tmp_path / "elsewhere").mkdir()
     changed = rattled(tmp_path / "elsewhere" / "waters.extxyz", seed=1)
@@ -99,7 +99,7 @@ def test_lines_of_another_search_are_refused_and_stay(
         "members": ("--members", 2),
     }
     with pytest.raises(SystemExit, match=r"found\.json holds lines of other structures, steps or settings; remove it"):
-        learned(waters, tmp_path / "found", "default", more=options.get(other, ()))
+        learned(waters, tmp_path / "found", "radial shells 10", more=options.get(other, ()))
     assert json.loads((tmp_path / "found.json").read_text()) == [earlier]
 
 

@@ -14,9 +14,9 @@ from lmlp_stream.errors import UsageError
 def requests(
     train: Annotated[Path, typer.Option(metavar="FILE", help="The pool: structures whose labels can be asked for.")],
     test: Annotated[Path, typer.Option(metavar="FILE", help="Structures to test on.")],
-    labels: Annotated[int, typer.Option(min=1, help="Labels drawn at random, and most labels of a rule.")] = 1000,
+    labels: Annotated[int, typer.Option(min=1, help="Labels drawn at random, and most labels of a rule.")] = 1600,
     start: Annotated[int, typer.Option(min=1, help="Labels drawn at random before the first request.")] = 32,
-    candidates: Annotated[int, typer.Option(min=1, help="Structures that a round visits.")] = 64,
+    candidates: Annotated[int, typer.Option(min=1, help="Structures that a round visits.")] = 256,
     asked: Annotated[int, typer.Option(min=1, help="Labels that a round asks for: where it is most unsure.")] = 16,
     every: Annotated[int, typer.Option(min=1, help="Labels between two examinations.")] = 100,
     rules: Annotated[

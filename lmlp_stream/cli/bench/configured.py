@@ -7,6 +7,7 @@ from lmlp_stream.config import Config, load_config, overlaid
 from lmlp_stream.errors import UsageError
 
 SEED = {"seed": "--seeds"}
+"""What every bench of several seeds decides, with the option to say instead."""
 
 
 def bench_config(path: Path | None, settings: Sequence[str], governed: Mapping[str, str]) -> Config:

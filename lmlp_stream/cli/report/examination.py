@@ -48,12 +48,13 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path, his
     if not covered:
         raise UsageError(f"{test} has no labelled structure whose elements snapshot {manifest.id[:12]} knows")
     learned = {arrival.id for arrival in history.arrivals if not arrival.held_out}
-    structures = [s for s in covered if learned.isdisjoint(_ids(s, config))]
-    if not structures:
+    unlearned = [(s, ids) for s in covered if learned.isdisjoint(ids := _ids(s, config))]
+    if not unlearned:
         raise UsageError(
             f"{test}: {counted(len(covered), 'structure')} of known elements, all of which came to {config.name} to be "
             "learned; name a file with others"
         )
+    structures = [structure for structure, _ in unlearned]
     held_out = {arrival.id for arrival in history.arrivals if arrival.held_out}
     intervals = Intervals.read(manifest.calibration)
     predictions = [_predict(ensemble, functions, structure) for structure in structures]
@@ -77,7 +78,7 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path, his
         forces_uncertainty=widths.forces.ravel(),
         component_structure=np.repeat(np.arange(len(structures)), [3 * s.n_atoms for s in structures]),
         n_learned=len(covered) - len(structures),
-        n_held_out=sum(not held_out.isdisjoint(_ids(s, config)) for s in structures),
+        n_held_out=sum(not held_out.isdisjoint(ids) for _, ids in unlearned),
         n_uncompared=_n_uncompared(history),
     )
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lmlp_stream.cli.bench.configured import SEED
 from lmlp_stream.config import Config, overlaid
 from lmlp_stream.errors import UsageError
 
 REFERENCE = "stationary"
-GOVERNED = {"seed": "--seeds", "rehearsal.capacity": "--memory"}
+GOVERNED = SEED | {"rehearsal.capacity": "--memory"}
 """Settings that each arm chooses, with the option that says them."""
 
 

@@ -177,7 +177,7 @@ _SPENT = {"labels": _labels, "steps": _steps, "cpu_s": _cpu_s}
 
 
 def _force_rmse(errors: SquaredErrors | None) -> float:
-    return nan if errors is None else errors.force_rmse
+    return _value(errors, lambda known: known.force_rmse)
 
 
 def _quotient(value: float, reference: float) -> float:

@@ -25,6 +25,7 @@ from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
 from lmlp_stream.config import LearningConfig
 from lmlp_stream.potential.linear import Features
+from lmlp_stream.potential.products import product
 
 MOST_FEATURES = 6400
 """Most features of all elements together: the sums grow with their square, a solution with their cube."""
@@ -278,7 +279,8 @@ def _design(
         slopes = 1 - values.square()
         by_position = values.new_zeros(n_atoms, 3, values.shape[1])
         for some, slope in zip(torch.split(atoms, ATOMS_TOGETHER), torch.split(slopes, ATOMS_TOGETHER), strict=True):
-            by_vector = descriptors.derivatives[some].transpose(1, 2) @ of_element.directions
+            directions = of_element.directions.expand(len(some), -1, -1)
+            by_vector = product(descriptors.derivatives[some].transpose(1, 2), directions)
             by_vector = (by_vector * slope[:, None]).view(len(some), 3, n_neighbors, by_vector.shape[-1])
             by_position[some] += by_vector.sum(dim=2)
             ends = descriptors.neighbor_index[some].flatten()

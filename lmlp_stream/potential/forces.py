@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
+from lmlp_stream.potential.products import product
 
 
 def forces_and_stress(
@@ -58,7 +59,7 @@ class _ForcesAndVirial(torch.autograd.Function):
             if batch.any_volume:
                 by_vector += descriptors.vectors[:, None] @ by_virial[index]
             by_vector = by_vector.flatten(1, 2).transpose(1, 2)
-            gradients.index_copy_(0, batch.rows[some], torch.bmm(by_vector, descriptors.derivatives.transpose(1, 2)))
+            gradients.index_copy_(0, batch.rows[some], product(by_vector, descriptors.derivatives.transpose(1, 2)))
         return gradients, None
 
 
@@ -68,7 +69,7 @@ def _forces_and_virial(gradients: Tensor, batch: Batch) -> tuple[Tensor, Tensor]
     forces = gradients.new_empty(n_atoms, 3, n_members)
     virial = gradients.new_zeros(batch.n_structures, 3, 3, n_members)
     for index, (descriptors, some) in enumerate(_parts(batch)):
-        by_vector = torch.bmm(gradients.index_select(0, batch.rows[some]), descriptors.derivatives)
+        by_vector = product(gradients.index_select(0, batch.rows[some]), descriptors.derivatives)
         by_vector = by_vector.view(len(by_vector), n_members, 3, -1).permute(0, 2, 3, 1).contiguous()
         torch.sum(_less_reverse(by_vector, descriptors), dim=2, out=forces[some])
         if batch.any_volume:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.potential.network import tanh_of_half_, through_tanh
+from lmlp_stream.potential.products import product
 
 SPREAD = 0.3
 """Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""
@@ -103,11 +104,13 @@ class Features:
 
     def evaluate(self, values: Float[Tensor, "n D"]) -> Float[Tensor, "n F"]:
         """The features of atoms."""
-        return tanh_of_half_(torch.addmm(self.offsets, values, self.directions, beta=2, alpha=2))
+        doubled = product(values[None], self.directions[None], factor=2)[0]
+        return tanh_of_half_(doubled.add_(self.offsets, alpha=2))
 
     def energies(self, features: Float[Tensor, "n F"]) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
         """Atomic energies in eV of what `evaluate` gave, and their derivatives by the symmetry functions."""
-        return features @ self.coefficients, through_tanh(self.coefficients, features) @ self.directions.T
+        by_argument = through_tanh(self.coefficients, features)
+        return features @ self.coefficients, product(by_argument[None], self.directions.T[None])[0]
 
     def deviate(
         self,
@@ -127,7 +130,8 @@ class Features:
         some = slice(len(self.deviations))
         energies.addmm_(features[:, some], self.deviations, alpha=share)
         by_argument = through_tanh(self.deviations.T.contiguous(), features[:, None, some]).flatten(0, 1)
-        gradients.view(len(by_argument), -1).addmm_(by_argument, self.directions[:, some].T, alpha=share)
+        by_function = gradients.view(1, len(by_argument), -1)
+        product(by_argument[None], self.directions[None, :, some].mT, out=by_function, keep=1, factor=share)
 
     def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
         """The same features with other coefficients."""

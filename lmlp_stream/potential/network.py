@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lmlp_stream.potential.products import product
+
 Parameters = Mapping[str, Tensor]
 """`shift` and `scale` [M D], then `weight_k` [M h_in h_out] and `bias_k` [M 1 h_out] of each layer k."""
 
@@ -144,16 +146,16 @@ def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Flo
     n_members, count = len(network.biases[0]), len(network.weights)
     hidden = [(values - network.center).expand(n_members, -1, -1)]
     for layer in range(count - 1):
-        doubled = torch.baddbmm(network.biases[layer], hidden[-1], network.weights[layer], beta=2, alpha=2)
+        doubled = product(hidden[-1], network.weights[layer], factor=2).add_(network.biases[layer], alpha=2)
         hidden.append(tanh_of_half_(doubled))
-    energies = torch.baddbmm(network.biases[-1], hidden[-1], network.weights[-1])
+    energies = product(hidden[-1], network.weights[-1]).add_(network.biases[-1])
     by_input: list[Tensor] = [torch.ones_like(energies)]
     by_hidden = [network.weights[-1].transpose(1, 2).expand_as(hidden[-1])]
     for layer in range(count - 1, 0, -1):
         by_input.insert(0, through_tanh(by_hidden[0], hidden[layer]))
         if layer > 1:
-            by_hidden.insert(0, torch.bmm(by_input[0], network.weights[layer - 1].transpose(1, 2)))
-    torch.bmm(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
+            by_hidden.insert(0, product(by_input[0], network.weights[layer - 1].transpose(1, 2)))
+    product(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
     return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input, by_hidden=by_hidden)
 
 
@@ -173,19 +175,19 @@ def gradient_of(
     by_slope: list[Tensor] = []
     upstream = by_gradients.transpose(0, 1)
     for layer, weight in enumerate(network.weights):
-        by_weight.append(torch.bmm(upstream.transpose(1, 2), done.by_input[layer]))
+        by_weight.append(product(upstream.transpose(1, 2), done.by_input[layer]))
         if layer < count - 1:
-            upstream = torch.bmm(upstream, weight)
+            upstream = product(upstream, weight)
             by_slope.append((upstream * done.by_hidden[layer]).mul_(done.hidden[layer + 1]))
             upstream = through_tanh(upstream, done.hidden[layer + 1])
     by_bias: list[Tensor] = []
     upstream = by_energies[:, :, None].contiguous()
     for layer in range(count - 1, -1, -1):
-        by_weight[layer].baddbmm_(done.hidden[layer].transpose(1, 2), upstream)
+        product(done.hidden[layer].transpose(1, 2), upstream, out=by_weight[layer], keep=1)
         by_bias.insert(0, upstream.sum(dim=1, keepdim=True))
         if layer:
-            slope = by_slope[layer - 1]
-            upstream = slope.baddbmm_(upstream, network.weights[layer].transpose(1, 2), beta=-2)
+            weight, slope = network.weights[layer].transpose(1, 2), by_slope[layer - 1]
+            upstream = product(upstream, weight, out=slope, keep=-2)
             upstream = through_tanh(upstream, done.hidden[layer])
     return _unfolded(parameters, network, by_weight, by_bias)
 

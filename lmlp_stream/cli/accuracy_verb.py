@@ -47,7 +47,7 @@ def accuracy(
     from lmlp_stream.cli.bench.accuracy_table import markdown, write_tables
     from lmlp_stream.cli.bench.data_sets import DataSet, read_list, variations
     from lmlp_stream.cli.bench.results import make_folder
-    from lmlp_stream.cli.learn import set_threads
+    from lmlp_stream.potential.device import prepare_cpu
 
     chosen = list(read_list(sets)) if sets else []
     if train:
@@ -65,7 +65,7 @@ def accuracy(
     rows = []
     for data, varied in product(chosen, list(variations(vary or ()))):
         run = bench.prepare(data, config, settings or (), varied, steps)
-        set_threads(run.config)
+        prepare_cpu(run.config.potential.threads)
         with counting(" ".join(("steps of", data.name, *varied)), run.n_steps) as advance:
             rows.append(bench.measure(run, advance))
         if output:

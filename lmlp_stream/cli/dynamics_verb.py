@@ -30,13 +30,12 @@ def dynamics(
     as_json: AsJson = False,
 ) -> None:
     """Energy drift of NVE dynamics in double precision, and runs that explode."""
-    import torch
-
     from lmlp_stream.cli.bench import dynamics as bench
     from lmlp_stream.cli.bench.workload import BUILT_IN
+    from lmlp_stream.potential.device import prepare_cpu
 
     settings = bench.Dynamics(temperature=temperature, timestep=timestep, picoseconds=picoseconds, n_runs=runs)
-    torch.set_num_threads(threads)
+    prepare_cpu(threads)
     if snapshot:
         potential = bench.snapshot_potential(snapshot)
     else:

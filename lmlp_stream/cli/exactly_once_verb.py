@@ -44,11 +44,11 @@ def corruption(
     from lmlp_stream.cli.bench import corruption as bench
     from lmlp_stream.cli.bench.corruption_table import markdown
     from lmlp_stream.cli.evaluate import labelled_structures
-    from lmlp_stream.cli.learn import set_threads
     from lmlp_stream.config import load_config
+    from lmlp_stream.potential.device import prepare_cpu
 
     read = load_config(config, settings or ())
-    set_threads(read)
+    prepare_cpu(read.potential.threads)
     learned = [structure for path in train for structure in labelled_structures(path)][::every][:labels]
     predicted = [structure for path in test for structure in labelled_structures(path)]
     with counting("labels", bench.n_records(learned)) as advance:

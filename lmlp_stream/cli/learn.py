@@ -9,7 +9,6 @@ from importlib.metadata import version
 from math import nan, sqrt
 from typing import Any
 
-import torch
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -17,6 +16,7 @@ from lmlp_stream.broker.open import open_log
 from lmlp_stream.cli.stopping import stopping
 from lmlp_stream.cli.terminal import answer, console, explain
 from lmlp_stream.config import Config
+from lmlp_stream.potential.device import prepare_cpu
 from lmlp_stream.service.balance import Balance
 from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
@@ -35,7 +35,7 @@ def run_learner(config: Config, *, until_end: bool, as_json: bool, take_over: bo
         handlers=[RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")],
     )
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    set_threads(config)
+    prepare_cpu(config.potential.threads)
     metrics = Metrics(learner=config.name, version=version("lmlp-stream"))
     with stopping("this tick") as stopped, closing(open_log(config.log.url, client=config.name)) as log:
         address, close_metrics = metrics.serve(config.service.metrics_host, config.service.metrics_port)
@@ -50,12 +50,6 @@ def run_learner(config: Config, *, until_end: bool, as_json: bool, take_over: bo
         if not balance.labels_learned:
             explain(f"nothing is learned yet; `lmlp-stream feed` publishes labels to {config.log.structures}")
         answer(_lines(balance), asdict(balance), as_json=as_json)
-
-
-def set_threads(config: Config) -> None:
-    """Use the configured number of CPU threads; 0 leaves the choice to the machine."""
-    if config.potential.threads:
-        torch.set_num_threads(config.potential.threads)
 
 
 @contextmanager

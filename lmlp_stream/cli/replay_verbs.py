@@ -40,11 +40,11 @@ def replay(
 
     Nothing the learner owns is touched: it may run meanwhile. Use its configuration, and a CPU if it uses one.
     """
-    from lmlp_stream.cli.learn import set_threads
+    from lmlp_stream.potential.device import prepare_cpu
     from lmlp_stream.store.snapshot import publish
 
     read = configured(config, settings)
-    set_threads(read)
+    prepare_cpu(read.potential.threads)
     with closing(open_log(read.log.url, client="lmlp-stream-replay", create=False)) as log:
         found = _replayed(read, log, until)
     target = found.target

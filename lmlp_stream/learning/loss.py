@@ -3,73 +3,75 @@
     L_m = Σ_s w_s (w_E ((E_ms − E_s) / N_s)²) / Σ_s w_s  +  w_F Σ_c w_s(c) (F_mc − F_c)² / Σ_c w_s(c)
 
 with structures s, force components c and the weight w_s of a structure; a missing label (NaN) takes no part in either
-sum. Members share no parameter, so the gradient of Σ_m L_m is that of every member alone.
+sum. Members share no parameter, so the gradient of Σ_m L_m is that of every member alone. Axes: M members, S
+structures, n atoms of one structure.
 """
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
-from lmlp_stream.potential.ensemble import Prediction
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """The loss and its terms.
-
-    Attributes:
-        total: Σ_m L_m, differentiable, without unit.
-        energy: w_E times the mean squared energy error, averaged over members, detached.
-        force: w_F times the mean squared force error, averaged over members, detached.
-        by_structure: What the loss would be of each structure alone, averaged over members, detached.
-    """
-
-    total: Tensor
-    energy: Tensor
-    force: Tensor
-    by_structure: Float[Tensor, "S"]
-
-
-def loss(prediction: Prediction, batch: Batch, *, energy_weight: float, force_weight: float) -> Loss:
-    """The loss of a prediction.
+    """The loss of one micro-batch: is told what all members predict, answers with its derivative, and adds up.
 
     Args:
-        prediction: Energies [M S] and forces [M A 3] with their graph.
         batch: Labels, structure weights and sizes.
         energy_weight: w_E in (eV/atom)⁻².
         force_weight: w_F in (eV/Å)⁻².
     """
-    owner = batch.structure_index[:, None].expand(-1, 3)
-    per_atom = _residuals(prediction.energy / batch.n_atoms, batch.energy / batch.n_atoms)
-    per_component = _residuals(prediction.forces, batch.forces)
-    energy = energy_weight * _mean_square(*per_atom, batch.weight)
-    force = force_weight * _mean_square(*per_component, batch.weight[owner])
-    with torch.no_grad():
-        by_structure = energy_weight * per_atom[0].square().mean(dim=0)
-        squares = per_component[0].square().mean(dim=0).flatten()
-        sums, counts = by_structure.new_zeros(2, batch.n_structures).unbind()
-        sums.index_add_(0, owner.flatten(), squares.to(sums.dtype))
-        counts.index_add_(0, owner.flatten(), per_component[1].flatten().to(counts.dtype))
-        by_structure = by_structure + force_weight * sums / counts.clamp_min(1)
-    return Loss(
-        total=(energy + force).sum(),
-        energy=energy.detach().mean(),
-        force=force.detach().mean(),
-        by_structure=by_structure,
-    )
+
+    def __init__(self, batch: Batch, *, energy_weight: float, force_weight: float) -> None:
+        self._n_atoms = batch.n_atoms
+        has_energy, has_force = ~torch.isnan(batch.energy), ~torch.isnan(batch.forces)
+        self._energies = batch.energy.nan_to_num()
+        self._energy_weights = energy_weight * _shares(has_energy * batch.weight.double())
+        self._plain_energy_weights = energy_weight * has_energy.double()
+        shares = _shares(has_force * batch.weight[batch.structure_index, None])
+        self._force_shares = shares.new_zeros(batch.n_structures).index_add_(0, batch.structure_index, shares.sum(1))
+        sizes = [len(descriptors.values) for descriptors in batch.descriptors]
+        self._forces = torch.split(batch.forces.nan_to_num()[:, :, None], sizes)
+        self._force_weights = torch.split(2 * force_weight * shares[:, :, None], sizes)
+        self._energy_squares = torch.zeros_like(batch.energy)
+        self._force_terms: list[Tensor] = []
+
+    def by_energy(self, energy: Float[Tensor, "M S"]) -> Float[Tensor, "M S"]:
+        """Derivative of Σ_m L_m by total energies in eV, float64."""
+        residual = (energy - self._energies) / self._n_atoms
+        self._energy_squares = residual.square().mean(dim=0)
+        return 2 * self._energy_weights / self._n_atoms * residual
+
+    def by_forces(self, forces: Float[Tensor, "n 3 M"]) -> Float[Tensor, "n 3 M"]:
+        """Derivative of Σ_m L_m by forces in eV/Å; structures come one after the other."""
+        index, n_members = len(self._force_terms), forces.shape[2]
+        residual = forces - self._forces[index]
+        derivative = residual * self._force_weights[index]
+        self._force_terms.append(torch.dot(residual.view(-1), derivative.view(-1)) / (2 * n_members))
+        return derivative
+
+    @property
+    def energy(self) -> Float[Tensor, ""]:
+        """w_E times the mean squared energy error, averaged over members."""
+        return (self._energy_weights * self._energy_squares).sum()
+
+    @property
+    def force(self) -> Float[Tensor, ""]:
+        """w_F times the mean squared force error, averaged over members."""
+        return torch.stack(self._force_terms).sum()
+
+    @property
+    def by_structure(self) -> Float[Tensor, "S"]:
+        """What the loss would be of each structure alone, averaged over members."""
+        of_forces = torch.stack(self._force_terms) / _not_zero(self._force_shares)
+        return self._plain_energy_weights * self._energy_squares + of_forces
 
 
-def _residuals(predicted: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Predicted minus label, 0 where the label is NaN; and where it is not. [M ...], [...] -> [M ...], [...]."""
-    known = ~torch.isnan(label)
-    return torch.where(known, predicted - label, torch.zeros_like(label)), known
+def _shares(weights: Tensor) -> Tensor:
+    """Weights over their sum; 0 where all are."""
+    return weights / _not_zero(weights.sum())
 
 
-def _mean_square(residual: Tensor, known: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of squared residuals over the known labels; 0 where none is. [M ...], [...], [...] -> [M]."""
-    known_weight = torch.where(known, weight, torch.zeros_like(weight)).to(residual.dtype)
-    sums = (known_weight * residual.square()).flatten(1).sum(1)
-    return sums / known_weight.sum().clamp_min(torch.finfo(residual.dtype).tiny)
+def _not_zero(sums: Tensor) -> Tensor:
+    return sums.clamp_min(torch.finfo(sums.dtype).tiny)

@@ -15,7 +15,7 @@ from lmlp_stream.config import Config
 from lmlp_stream.errors import ConfigError, DivergedError
 from lmlp_stream.learning.core_optimizer import CoRe
 from lmlp_stream.learning.linear_fit import LinearFit, element_generator
-from lmlp_stream.learning.loss import loss
+from lmlp_stream.learning.loss import Loss
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.device import find_device
@@ -49,9 +49,8 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Attempt:
-    """The loss of a micro-batch, its gradients by atomic number, and its report; nothing was changed yet."""
+    """The gradients of a micro-batch's loss by atomic number, and its report; nothing was changed yet."""
 
-    total: Tensor
     gradients: dict[int, list[Tensor]]
     report: StepReport
 
@@ -158,26 +157,16 @@ class Trainer:
 
     def _attempt(self, batch: Batch) -> _Attempt:
         learning = self._config.learning
-        groups = {z: list(self._training.parameters[z].values()) for z in batch.atoms_of}
-        value = loss(
-            self._training.evaluate(batch),
-            batch,
-            energy_weight=learning.energy_weight,
-            force_weight=learning.force_weight,
-        )
-        gradients = iter(torch.autograd.grad(value.total, [tensor for group in groups.values() for tensor in group]))
-        report = StepReport(
-            energy_loss=float(value.energy), force_loss=float(value.force), losses=value.by_structure.cpu().numpy()
-        )
-        return _Attempt(
-            value.total.detach(), {z: [next(gradients) for _ in group] for z, group in groups.items()}, report
-        )
+        loss = Loss(batch, energy_weight=learning.energy_weight, force_weight=learning.force_weight)
+        gradients = self._training.loss_gradient(batch, loss.by_energy, loss.by_forces)
+        report = StepReport(float(loss.energy), float(loss.force), losses=loss.by_structure.cpu().numpy())
+        return _Attempt(gradients, report)
 
     def _sound(self, attempt: _Attempt) -> bool:
         norms = torch._foreach_norm([gradient for group in attempt.gradients.values() for gradient in group])
         squares = torch.stack(norms).square().sum()
         limit = EXPLODED * max(self._usual, LEAST_USUAL)
-        return bool(torch.isfinite(attempt.total + squares)) and bool((attempt.report.losses <= limit).all())
+        return bool(torch.isfinite(squares)) and bool((attempt.report.losses <= limit).all())
 
     @torch.no_grad()
     def _average(self, z: int, group: list[Tensor]) -> None:
@@ -229,7 +218,7 @@ class Trainer:
         weights = [name.startswith("weight_") for name in named]
         self._optimizer.add_group(
             z,
-            [parameter.requires_grad_() for parameter in named.values()],
+            list(named.values()),
             weight_decay=[self._config.core.weight_decay * is_weight for is_weight in weights],
             frozen=[self._config.core.frozen * is_weight for is_weight in weights],
         )

@@ -1,11 +1,20 @@
 """Where a potential computes."""
 
+import ctypes
 import re
+import sys
 
 import torch
 
 from lmlp_stream.config import DEVICE
 from lmlp_stream.errors import LmlpStreamError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""What glibc's mallopt calls the two limits."""
+LARGEST_KEPT = 32 * 2**20
+"""Bytes of the largest array whose memory is used again; glibc allows no more."""
+MOST_KEPT = 256 * 2**20
+"""Bytes of free memory that are kept at most."""
 
 
 def find_device(name: str, *, setting: str, error: type[LmlpStreamError]) -> torch.device:
@@ -25,3 +34,17 @@ def find_device(name: str, *, setting: str, error: type[LmlpStreamError]) -> tor
     if device.type == "cuda" and (device.index or 0) >= n_gpus:
         raise error(f"{setting} = {name!r}, but torch finds {n_gpus} GPUs here; use auto or cpu")
     return device
+
+
+def prepare_cpu(threads: int) -> None:
+    """Give the linear algebra so many threads (0: torch decides), and let freed memory be used again.
+
+    By default glibc gives the memory of large arrays back to the system and asks for it anew in every training step,
+    which takes a tenth of its time.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)

@@ -1,6 +1,6 @@
 """Energies, forces and stress of all members of an ensemble at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from lmlp_stream.atoms.batch import Batch, composition_of
 from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
-from lmlp_stream.potential.forces import forces_and_stress
+from lmlp_stream.potential.forces import ByForces, forces_and_stress, through_forces
 from lmlp_stream.potential.linear import LinearPart
 from lmlp_stream.potential.network import Folded, fold, init_network, parameter_names
-from lmlp_stream.potential.networks import folded_networks, networks
+from lmlp_stream.potential.networks import forth_and_back_of_all, gradients_of_all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +75,11 @@ class FoldedEnsemble:
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
-        energies, gradients = folded_networks(self.networks, batch)
+        energies, gradients, _ = forth_and_back_of_all(self.networks, batch)
         if self.linear is not None:
             self.linear.blend(energies, gradients, batch)
-        return _prediction(energies, gradients, batch, self.baseline)
+        forces, stress = forces_and_stress(gradients, batch)
+        return Prediction(energy=_total(energies, batch, self.baseline), forces=forces, stress=stress)
 
 
 class Ensemble:
@@ -90,9 +91,9 @@ class Ensemble:
         members: Number of members M.
         dtype: Precision of the networks.
         device: Where they are.
-        parameters: Network parameters by atomic number, ascending; leaves that require gradients.
+        parameters: Network parameters by atomic number, ascending.
         baseline: Atomic reference energies.
-        linear: What their mean is blended with where it predicts; None: nothing. It takes no part in `evaluate`.
+        linear: What their mean is blended with where it predicts; None: nothing. It takes no part in `loss_gradient`.
     """
 
     def __init__(
@@ -132,8 +133,7 @@ class Ensemble:
         self, z: int, values: Float[Tensor, "n D"], generator: torch.Generator, energy: float = 0.0
     ) -> None:
         """Give an element fresh networks, standardised to its first atoms, with energies around `energy` (eV)."""
-        fresh = init_network(self.spec.n_functions, self.hidden, self.members, generator, values, energy)
-        self.parameters[z] = {name: array.requires_grad_(True) for name, array in fresh.items()}
+        self.parameters[z] = init_network(self.spec.n_functions, self.hidden, self.members, generator, values, energy)
         self.parameters = dict(sorted(self.parameters.items()))
 
     def predict(self, batch: Batch) -> Prediction:
@@ -147,9 +147,28 @@ class Ensemble:
         linear = None if networks_alone else self.linear
         return FoldedEnsemble(networks=networks_, baseline=self.baseline, linear=linear)
 
-    def evaluate(self, batch: Batch) -> Prediction:
-        """Energies, forces and stress of every member's networks alone, with the graph to the parameters."""
-        return _prediction(*networks(self.parameters, batch), batch, self.baseline)
+    @torch.no_grad()
+    def loss_gradient(
+        self,
+        batch: Batch,
+        by_energy: Callable[[Float[Tensor, "M S"]], Float[Tensor, "M S"]],
+        by_forces: ByForces,
+    ) -> dict[int, list[Tensor]]:
+        """Gradient of a loss of what the networks alone say, by the parameters of each element of a batch.
+
+        Reverse differentiation, written out (`network.gradient_of`, `forces.through_forces`).
+
+        Args:
+            batch: The structures.
+            by_energy: Derivative of the loss by the energies of all members in eV, which it is told.
+            by_forces: The same of the forces.
+        """
+        folded = {z: fold(self.parameters[z]) for z in batch.atoms_of}
+        energies, gradients, passes = forth_and_back_of_all(folded, batch)
+        of_structures = by_energy(_total(energies, batch, self.baseline)).to(energies.dtype)
+        through_forces(gradients, batch, by_forces)
+        by_energies = of_structures[:, batch.structure_index[batch.order]]
+        return gradients_of_all(self.parameters, folded, passes, by_energies, gradients)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all parameters, of the baseline and of the linear part, by dotted name."""
@@ -189,10 +208,7 @@ class Ensemble:
         elements = sorted({int(name.split(".")[1]) for name in state if name.startswith("element.")})
         ensemble.parameters = {
             z: {
-                name: state[f"element.{z}.{name}"]
-                .detach()
-                .to(dtype=dtype, device=device, copy=True)
-                .requires_grad_(True)
+                name: state[f"element.{z}.{name}"].to(dtype=dtype, device=device, copy=True)
                 for name in parameter_names(len(ensemble.hidden))
             }
             for z in elements
@@ -200,21 +216,11 @@ class Ensemble:
         return ensemble
 
 
-def _prediction(
-    energies: Float[Tensor, "M A"],
-    gradients: Float[Tensor, "A M D"],
-    batch: Batch,
-    baseline: Baseline,
-) -> Prediction:
-    """What follows from atomic energies and dE/dG of every member, in `batch.order`.
-
-    F_a = -sum_i sum_mu dE/dG_i,mu dG_i,mu/dr_a (SCINE Parrot 1.0.0): the networks give dE/dG of every member, the batch
-    holds dG/dr, which the members share.
-    """
+def _total(energies: Float[Tensor, "M A"], batch: Batch, baseline: Baseline) -> Float[Tensor, "M S"]:
+    """Total energies in eV, float64, of atomic ones in `batch.order`."""
     atomic = energies.double().transpose(0, 1)[batch.rows]
     total = atomic.new_zeros(batch.n_structures, len(energies)).index_add(0, batch.structure_index, atomic)
-    forces, stress = forces_and_stress(gradients, batch)
-    return Prediction(energy=total.transpose(0, 1) + baseline.energy(batch.composition), forces=forces, stress=stress)
+    return total.transpose(0, 1) + baseline.energy(batch.composition)
 
 
 def _disagreement(members: Tensor) -> Tensor:

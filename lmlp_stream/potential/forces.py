@@ -1,9 +1,10 @@
-"""From dE/dG to forces and virial: one structure after the other, deterministic, with a written-out gradient.
+"""From dE/dG to forces and virial, and back from a derivative by forces to one by dE/dG.
 
-Axes: M members, A atoms, S structures, D symmetry functions, N neighbors of a structure.
+One structure after the other, deterministic. Axes: M members, A atoms, n atoms of one structure, S structures, D
+symmetry functions, N neighbors of a structure.
 """
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,11 @@ from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
+from lmlp_stream.potential import pairs_kernel
 from lmlp_stream.potential.products import product
+
+ByForces = Callable[[Float[Tensor, "n 3 M"]], Float[Tensor, "n 3 M"]]
+"""Derivative of a loss by the forces of a structure, which it is told; structures come one after the other."""
 
 
 def forces_and_stress(
@@ -19,62 +24,43 @@ def forces_and_stress(
 ) -> tuple[Float[Tensor, "M A 3"], Float[Tensor, "M S 3 3"]]:
     """Forces in eV/Å and stress in eV/Å³ (tension positive; NaN without a volume).
 
+    F_i = sum_j dE_i/dr_ij - dE_j/dr_ji: every vector that begins at i, less every vector that ends there. The virial
+    dE/d(strain) is sum_ij dE_i/dr_ij ⊗ r_ij.
+
     Args:
         gradients: dE_i/dG_i of every member, in `batch.order`.
         batch: The structures.
     """
-    evaluate = _ForcesAndVirial.apply if gradients.requires_grad else _forces_and_virial
-    forces, virial = evaluate(gradients, batch)
-    forces = forces.permute(2, 0, 1)
-    if not batch.any_volume:
-        return forces, gradients.new_full((gradients.shape[1], batch.n_structures, 3, 3), torch.nan)
-    volume = batch.volume[:, None, None, None]
-    known = volume.isfinite()
-    return forces, torch.where(known, virial / torch.where(known, volume, 1), torch.nan).permute(3, 0, 1, 2)
-
-
-class _ForcesAndVirial(torch.autograd.Function):
-    """Forces [A 3 M] and virial [S 3 3 M].
-
-    F_i = sum_j dE_i/dr_ij - dE_j/dr_ji: every vector that begins at i, less every vector that ends there. The virial
-    dE/d(strain) is sum_ij dE_i/dr_ij ⊗ r_ij. Each structure's arrays are small enough to stay in the cache.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gradients: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One structure after the other."""
-        ctx.batch = batch
-        return _forces_and_virial(gradients, batch)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        """The transposed map of each structure."""
-        by_forces, by_virial = upstream
-        batch: Batch = ctx.batch
-        gradients = by_forces.new_empty(len(batch.rows), by_forces.shape[2], batch.values.shape[1])
-        for index, (descriptors, some) in enumerate(_parts(batch)):
-            n_neighbors = descriptors.neighbor_index.shape[1]
-            begins = by_forces[some, :, None].expand(-1, -1, n_neighbors, -1).contiguous()
-            by_vector = _less_reverse(begins, descriptors)
-            if batch.any_volume:
-                by_vector += descriptors.vectors[:, None] @ by_virial[index]
-            by_vector = by_vector.flatten(1, 2).transpose(1, 2)
-            gradients.index_copy_(0, batch.rows[some], product(by_vector, descriptors.derivatives.transpose(1, 2)))
-        return gradients, None
-
-
-def _forces_and_virial(gradients: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """One structure after the other."""
     n_atoms, n_members, _ = gradients.shape
-    forces = gradients.new_empty(n_atoms, 3, n_members)
-    virial = gradients.new_zeros(batch.n_structures, 3, 3, n_members)
+    forces = gradients.new_empty(n_members, n_atoms, 3)
+    virial = gradients.new_zeros(n_members, batch.n_structures, 3, 3)
     for index, (descriptors, some) in enumerate(_parts(batch)):
         by_vector = product(gradients.index_select(0, batch.rows[some]), descriptors.derivatives)
-        by_vector = by_vector.view(len(by_vector), n_members, 3, -1).permute(0, 2, 3, 1).contiguous()
-        torch.sum(_less_reverse(by_vector, descriptors), dim=2, out=forces[some])
+        forces[:, some] = _sums(by_vector, descriptors).permute(2, 0, 1)
         if batch.any_volume:
-            torch.sum(descriptors.vectors.transpose(1, 2)[:, None] @ by_vector, dim=0, out=virial[index])
-    return forces, virial
+            by_component = by_vector.view(*by_vector.shape[:2], 3, -1)
+            torch.sum(by_component @ descriptors.vectors[:, None], dim=0, out=virial[:, index])
+    return forces, virial / batch.volume[:, None, None]
+
+
+def through_forces(gradients: Float[Tensor, "A M D"], batch: Batch, by_forces: ByForces) -> None:
+    """Put the derivative of a loss by dE_i/dG_i in the place of dE_i/dG_i.
+
+    The transposed map of `forces_and_stress`. Each structure goes forth and back before the next one begins, so that
+    its derivatives of symmetry functions, by far the largest arrays, come from memory once.
+
+    Args:
+        gradients: dE_i/dG_i of every member, in `batch.order`; changed in place.
+        batch: The structures.
+        by_forces: What the loss says of the forces of each structure.
+    """
+    for descriptors, some in _parts(batch):
+        rows = batch.rows[some]
+        of_structure = gradients.index_select(0, rows)
+        forces = _sums(product(of_structure, descriptors.derivatives), descriptors)
+        by_vector = _differences(by_forces(forces), descriptors)
+        product(by_vector.transpose(1, 2), descriptors.derivatives.transpose(1, 2), out=of_structure)
+        gradients.index_copy_(0, rows, of_structure)
 
 
 def _parts(batch: Batch) -> list[tuple[Descriptors, slice]]:
@@ -85,7 +71,32 @@ def _parts(batch: Batch) -> list[tuple[Descriptors, slice]]:
     return parts
 
 
-def _less_reverse(by_vector: Float[Tensor, "A 3 N M"], descriptors: Descriptors) -> Float[Tensor, "A 3 N M"]:
-    """Of each pair i, j what it says less what j, i says; a map that is its own transpose."""
+def _sums(by_vector: Float[Tensor, "n M 3*N"], descriptors: Descriptors) -> Float[Tensor, "n 3 M"]:
+    """Of each atom what vectors say that begin there, less what those say that end there."""
+    if not by_vector.is_cpu:
+        return sums_by_tensors(by_vector, descriptors)
+    sums = by_vector.new_zeros(len(by_vector), 3, by_vector.shape[1])
+    pairs_kernel.sums(by_vector.numpy(), descriptors.neighbor_index.numpy(), sums.numpy())
+    return sums
+
+
+def _differences(by_atom: Float[Tensor, "n 3 M"], descriptors: Descriptors) -> Float[Tensor, "n 3*N M"]:
+    """Of each vector what the atom says where it begins, less what the one says where it ends: `_sums` transposed."""
+    if not by_atom.is_cpu:
+        return differences_by_tensors(by_atom, descriptors)
+    n_atoms, n_neighbors = descriptors.neighbor_index.shape
+    differences = by_atom.new_empty(n_atoms, 3, n_neighbors, by_atom.shape[2])
+    pairs_kernel.differences(by_atom.numpy(), descriptors.neighbor_index.numpy(), differences.numpy())
+    return differences.flatten(1, 2)
+
+
+def sums_by_tensors(by_vector: Float[Tensor, "n M 3*N"], descriptors: Descriptors) -> Float[Tensor, "n 3 M"]:
+    """`pairs_kernel.sums` for another device; each pair is read from both sides, so the order of sums is fixed."""
+    by_vector = by_vector.view(*by_vector.shape[:2], 3, -1).permute(0, 2, 3, 1)
     reverse = by_vector.flatten(0, 2).index_select(0, descriptors.reverse.flatten())
-    return by_vector - reverse.view(by_vector.shape)
+    return (by_vector - reverse.view(by_vector.shape)).sum(dim=2)
+
+
+def differences_by_tensors(by_atom: Float[Tensor, "n 3 M"], descriptors: Descriptors) -> Float[Tensor, "n 3*N M"]:
+    """`pairs_kernel.differences` for another device."""
+    return (by_atom[:, :, None] - by_atom[descriptors.neighbor_index].transpose(1, 2)).flatten(1, 2)

@@ -132,13 +132,11 @@ class Pass:
         energies: Atomic energies in eV.
         hidden: G - center, then tanh of each hidden layer.
         by_input: dE/d of what enters the tanh of each hidden layer, and at last ones for the energy itself.
-        by_hidden: dE/d of what leaves the tanh of each hidden layer; without one, of G - center.
     """
 
     energies: Float[Tensor, "M n"]
     hidden: list[Float[Tensor, "M n h"]]
     by_input: list[Float[Tensor, "M n h"]]
-    by_hidden: list[Float[Tensor, "M n h"]]
 
 
 def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Float[Tensor, "n M D"]) -> Pass:
@@ -150,13 +148,11 @@ def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Flo
         hidden.append(tanh_of_half_(doubled))
     energies = product(hidden[-1], network.weights[-1]).add_(network.biases[-1])
     by_input: list[Tensor] = [torch.ones_like(energies)]
-    by_hidden = [network.weights[-1].transpose(1, 2).expand_as(hidden[-1])]
     for layer in range(count - 1, 0, -1):
-        by_input.insert(0, through_tanh(by_hidden[0], hidden[layer]))
-        if layer > 1:
-            by_hidden.insert(0, product(by_input[0], network.weights[layer - 1].transpose(1, 2)))
+        by_hidden = product(by_input[0], network.weights[layer].transpose(1, 2))
+        by_input.insert(0, through_tanh_(by_hidden, hidden[layer]))
     product(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
-    return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input, by_hidden=by_hidden)
+    return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input)
 
 
 def gradient_of(
@@ -168,7 +164,8 @@ def gradient_of(
 ) -> dict[str, Tensor]:
     """Derivative of a loss by the parameters, from those by the energies and by the gradients of a pass.
 
-    Reverse differentiation of `forth_and_back`, written out: first of its way back, then of its way forth.
+    Reverse differentiation of `forth_and_back`, written out: first of its way back, then of its way forth. The pass is
+    used up.
     """
     count = len(network.weights)
     by_weight: list[Tensor] = []
@@ -178,17 +175,16 @@ def gradient_of(
         by_weight.append(product(upstream.transpose(1, 2), done.by_input[layer]))
         if layer < count - 1:
             upstream = product(upstream, weight)
-            by_slope.append((upstream * done.by_hidden[layer]).mul_(done.hidden[layer + 1]))
-            upstream = through_tanh(upstream, done.hidden[layer + 1])
+            by_slope.append(done.by_input[layer].mul_(upstream).mul_(done.hidden[layer + 1]))
+            through_tanh_(upstream, done.hidden[layer + 1])
     by_bias: list[Tensor] = []
     upstream = by_energies[:, :, None].contiguous()
     for layer in range(count - 1, -1, -1):
         product(done.hidden[layer].transpose(1, 2), upstream, out=by_weight[layer], keep=1)
         by_bias.insert(0, upstream.sum(dim=1, keepdim=True))
         if layer:
-            weight, slope = network.weights[layer].transpose(1, 2), by_slope[layer - 1]
-            upstream = product(upstream, weight, out=slope, keep=-2)
-            upstream = through_tanh(upstream, done.hidden[layer])
+            upstream = product(upstream, network.weights[layer].transpose(1, 2))
+            through_tanh_(upstream, done.hidden[layer]).sub_(by_slope[layer - 1], alpha=2)
     return _unfolded(parameters, network, by_weight, by_bias)
 
 
@@ -224,4 +220,10 @@ def tanh_of_half_(doubled: Tensor) -> Tensor:
 def through_tanh(upstream: Tensor, hyperbolic: Tensor) -> Tensor:
     """The derivative by the argument of a tanh, from that by its value, in one pass."""
     through: Tensor = torch.ops.aten.tanh_backward(upstream, hyperbolic)
+    return through
+
+
+def through_tanh_(upstream: Tensor, hyperbolic: Tensor) -> Tensor:
+    """The same in place of the derivative by its value."""
+    through: Tensor = torch.ops.aten.tanh_backward.grad_input(upstream, hyperbolic, grad_input=upstream)
     return through

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -22,7 +21,10 @@ MOST_THREADS = 2
 """With more threads torch is faster. OpenBLAS keeps to one: its threads and those of torch wait for each other."""
 ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112
 """How CBLAS calls the order of elements in memory."""
-
+SMALL = 100**3
+"""Up to so many multiplications OpenBLAS reads matrices where they are; of larger ones it makes copies first."""
+FEWEST_ROWS = 32
+"""A large product of fewer rows at once is slower than one with copies."""
 Multiply = Callable[..., None]
 
 
@@ -43,39 +45,38 @@ def product(
         keep: Share of `out` that remains; where it is 0, the array may hold anything.
         factor: Of the products.
     """
+    count, n_rows, n_inner = left.shape
+    n_columns = right.shape[2]
     if out is None:
-        out = left.new_empty(len(left), left.shape[1], right.shape[2])
-    multiply = _multiply(left) if left.numel() and right.numel() else None
-    layouts = [_layout(array) for array in (left, right, out)]
-    if multiply is None or 0 in layouts or layouts[2] < 0:
-        return torch.baddbmm(out, left, right, beta=keep, alpha=factor, out=out)
-    multiply(
-        ROW_MAJOR,
-        *(AS_IT_IS if step > 0 else TRANSPOSED for step in layouts[:2]),
-        *(*out.shape[1:], left.shape[2], factor),
-        *(left.data_ptr(), abs(layouts[0]), left.stride(0)),
-        *(right.data_ptr(), abs(layouts[1]), right.stride(0)),
-        *(keep, out.data_ptr(), layouts[2], out.stride(0)),
-        len(out),
-    )
-    return out
+        out = left.new_empty(count, n_rows, n_columns)
+    if left.is_cpu and torch.get_num_threads() <= MOST_THREADS and left.numel() and right.numel():
+        multiply = _openblas().get(left.dtype)
+        (by_left, of_left), (by_right, of_right), (by_out, of_out) = _layout(left), _layout(right), _layout(out)
+        if multiply is not None and by_left and by_right and by_out == AS_IT_IS:
+            at_once = SMALL // (n_columns * n_inner) // 8 * 8
+            if by_left == TRANSPOSED or by_right == TRANSPOSED or at_once < FEWEST_ROWS:
+                at_once = n_rows
+            from_left, to_left, from_out, to_out = left.data_ptr(), left.stride(0), out.data_ptr(), out.stride(0)
+            size_left, size_out = of_left * left.itemsize, of_out * out.itemsize
+            for first in range(0, n_rows, at_once):
+                multiply(
+                    *(ROW_MAJOR, by_left, by_right, min(at_once, n_rows - first), n_columns, n_inner, factor),
+                    *(from_left + first * size_left, of_left, to_left, right.data_ptr(), of_right, right.stride(0)),
+                    *(keep, from_out + first * size_out, of_out, to_out, count),
+                )
+            return out
+    return torch.baddbmm(out, left, right, beta=keep, alpha=factor, out=out)
 
 
-def _layout(matrices: Tensor) -> int:
-    """Elements from one row to the next where rows are contiguous, minus those from column to column, 0 for neither."""
+def _layout(matrices: Tensor) -> tuple[int, int]:
+    """How CBLAS calls the order of elements, 0 where it has no name, and from where to where the next row begins."""
     _, n_rows, n_columns = matrices.shape
     _, by_row, by_column = matrices.stride()
     if by_column == 1 or n_columns == 1:
         step = by_row if n_rows > 1 else n_columns
-        return step if step >= n_columns else 0
+        return AS_IT_IS if step >= n_columns else 0, step
     step = by_column if n_columns > 1 else n_rows
-    return -step if (by_row == 1 or n_rows == 1) and step >= n_rows else 0
-
-
-def _multiply(array: Tensor) -> Multiply | None:
-    if array.device.type != "cpu" or torch.get_num_threads() > MOST_THREADS:
-        return None
-    return _openblas().get(array.dtype)
+    return TRANSPOSED if (by_row == 1 or n_rows == 1) and step >= n_rows else 0, step
 
 
 @cache
@@ -85,10 +86,10 @@ def _openblas() -> dict[torch.dtype, Multiply]:
         return {}
     with _environment(OPENBLAS_CORETYPE="SkylakeX", OPENBLAS_NUM_THREADS="1"):
         try:
-            package = import_module("scipy_openblas64")
+            import scipy_openblas64
         except ImportError:
             return {}
-    library = ctypes.CDLL(str(Path(package.get_lib_dir()) / package.get_library(fullname=True)))
+    library = ctypes.CDLL(str(Path(scipy_openblas64.get_lib_dir()) / scipy_openblas64.get_library(fullname=True)))
     number, enumerated, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     found: dict[torch.dtype, Multiply] = {}
     for dtype, letter, real in ((torch.float32, "s", ctypes.c_float), (torch.float64, "d", ctypes.c_double)):

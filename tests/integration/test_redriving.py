@@ -10,9 +10,9 @@ import pytest
 
 from lmlp_stream.broker.log import Log
 from lmlp_stream.broker.open import open_log
-from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config
+from lmlp_stream.potential.device import prepare_cpu
 from lmlp_stream.service.balance import Balance
 from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
@@ -32,7 +32,7 @@ POISON = [
 
 
 def learn(config: Config) -> Balance:
-    set_threads(config)
+    prepare_cpu(config.potential.threads)
     metrics = Metrics(learner=config.name, version="test")
     with closing(open_log(config.log.url, client="test")) as log:
         return serve(config, log, metrics, until_end=True, stopped=lambda: False, observe=lambda _: None)

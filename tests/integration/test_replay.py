@@ -12,9 +12,9 @@ import pytest
 from lmlp_stream.broker.log import Bounds, Log, Partition
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.broker.topics import topic_specs
-from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.main import main
 from lmlp_stream.config import Config
+from lmlp_stream.potential.device import prepare_cpu
 from lmlp_stream.service.balance import Balance
 from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
@@ -27,7 +27,7 @@ Publish = Callable[[Config, Log, list[bytes]], None]
 
 
 def learn(config: Config) -> Balance:
-    set_threads(config)
+    prepare_cpu(config.potential.threads)
     metrics = Metrics(learner=config.name, version="test")
     with closing(open_log(config.log.url, client="test")) as log:
         return serve(config, log, metrics, until_end=True, stopped=lambda: False, observe=lambda _: None)

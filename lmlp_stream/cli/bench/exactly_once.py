@@ -20,7 +20,6 @@ from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.broker.open import open_log
 from lmlp_stream.broker.topics import topic_specs
 from lmlp_stream.cli.bench.timing import Elapsed, timed
-from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.report.reading import HistoryReader, history_path
 from lmlp_stream.config import Config, config_toml, parse_config
 from lmlp_stream.errors import BrokerError
@@ -28,6 +27,7 @@ from lmlp_stream.farm.door import labelled
 from lmlp_stream.farm.labels import calculated_labels
 from lmlp_stream.farm.naming import Naming
 from lmlp_stream.learning.learner import Learner
+from lmlp_stream.potential.device import prepare_cpu
 from lmlp_stream.service.loop import serve
 from lmlp_stream.service.metrics import Metrics
 from lmlp_stream.store.checkpoint import Checkpoints, checkpoints_folder
@@ -53,7 +53,7 @@ def overhead(n_labels: int, threads: int) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory(prefix="lmlp-stream-") as folder:
         config = _config(Path(folder), threads)
-        set_threads(config)
+        prepare_cpu(config.potential.threads)
         structures = _molecules(n_labels)
         _publish(config, structures)
         bare, clock = Learner(config), _Clock()
@@ -88,7 +88,7 @@ def recovery(n_remembered: int, threads: int, kills: int, advance: Callable[[], 
     """
     with tempfile.TemporaryDirectory(prefix="lmlp-stream-") as folder:
         config = _config(Path(folder), threads)
-        set_threads(config)
+        prepare_cpu(config.potential.threads)
         structures = _molecules(n_remembered + BACKLOG * (kills + 1))
         _publish(config, structures)
         n_kept = _save_learner(config, structures[:n_remembered], advance)

@@ -11,6 +11,7 @@ from lmlp_stream.cli.bench.settings import BenchSettings
 from lmlp_stream.cli.bench.timing import repeated, speed, timed
 from lmlp_stream.cli.bench.workload import workload
 from lmlp_stream.learning.trainer import Trainer
+from lmlp_stream.potential.device import prepare_cpu
 from lmlp_stream.simulate.evaluator import device_of
 
 
@@ -21,7 +22,7 @@ def fresh_trainer(settings: BenchSettings, structures: Sequence[LabelledStructur
         UsageError: There is no such device, or a structure holds an element that is not let in.
         ConfigError: Another setting is wrong.
     """
-    torch.set_num_threads(settings.threads)
+    prepare_cpu(settings.threads)
     config = settings.config(str(device_of(settings.device)))
     check_elements(structures, config.wire, place=settings.structures, setting="--elements extended")
     trainer = Trainer(config)

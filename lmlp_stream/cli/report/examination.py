@@ -16,7 +16,6 @@ from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.atoms.symmetry import SymmetryFunctions
 from lmlp_stream.cli.evaluate import determined, labelled_structures
-from lmlp_stream.cli.learn import set_threads
 from lmlp_stream.cli.report.figures import TestFigures
 from lmlp_stream.cli.report.history import History
 from lmlp_stream.cli.terminal import counted
@@ -24,6 +23,7 @@ from lmlp_stream.config import Config
 from lmlp_stream.errors import UsageError
 from lmlp_stream.farm.labels import Labels
 from lmlp_stream.farm.naming import structure_id
+from lmlp_stream.potential.device import prepare_cpu
 from lmlp_stream.potential.ensemble import Ensemble
 from lmlp_stream.potential.uncertainty import Intervals
 from lmlp_stream.store.snapshot import load
@@ -41,7 +41,7 @@ def examine_snapshot(manifest: SnapshotManifest, config: Config, test: Path, his
             that did not come to be learned.
         DamagedStoreError: The snapshot is damaged.
     """
-    set_threads(config)
+    prepare_cpu(config.potential.threads)
     manifest, ensemble = load(manifest)
     functions = SymmetryFunctions(ensemble.spec, ensemble.dtype, ensemble.device)
     covered = [s for s in labelled_structures(test) if ensemble.covers(s.atomic_numbers)]

@@ -1,10 +1,12 @@
 """A structure that no step can be made with is found, forgotten and named; everything else is learned as before."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import log2
 
 import numpy as np
 import pytest
+import torch
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.errors import DivergedError
@@ -120,15 +122,24 @@ def test_an_overflow_is_blamed_on_the_structure_that_brings_it():
     assert np.isfinite(learner.assess().prequential.force_rmse)
 
 
+def faulty_where(strikes: Callable[[Batch], bool]) -> type[Loss]:
+    """A loss whose derivatives are no numbers for some micro-batches."""
+
+    class Faulty(Loss):
+        def __init__(self, batch: Batch, **weights: float) -> None:
+            super().__init__(batch, **weights)
+            self.factor = np.nan if strikes(batch) else 1.0
+
+        def by_energy(self, energy: torch.Tensor) -> torch.Tensor:
+            return super().by_energy(energy) * self.factor
+
+    return Faulty
+
+
 def test_a_fault_that_strikes_one_structure_only_is_blamed_on_it(monkeypatch: pytest.MonkeyPatch):
     learner = learned([labelled(index) for index in range(12)])
-    struck, honest = labelled(13), trainer.loss
-
-    def faulty(prediction, batch, **weights) -> Loss:
-        value = honest(prediction, batch, **weights)
-        return replace(value, total=value.total * np.nan) if (batch.energy == struck.energy).any() else value
-
-    monkeypatch.setattr(trainer, "loss", faulty)
+    struck = labelled(13)
+    monkeypatch.setattr(trainer, "Loss", faulty_where(lambda batch: bool((batch.energy == struck.energy).any())))
     report = learner.process_tick([labelled(12), struck, labelled(14)])
     assert [one.structure.id for one in report.diverging] == [struck.id]
     assert learner.process_tick([struck]).n_duplicates == 1
@@ -136,13 +147,7 @@ def test_a_fault_that_strikes_one_structure_only_is_blamed_on_it(monkeypatch: py
 
 def test_a_fault_that_no_structure_brings_alone_stops_the_learner(monkeypatch: pytest.MonkeyPatch):
     learner = learned([labelled(index) for index in range(12)])
-    honest = trainer.loss
-
-    def faulty(prediction, batch, **weights) -> Loss:
-        value = honest(prediction, batch, **weights)
-        return replace(value, total=value.total * np.nan) if batch.n_structures > 1 else value
-
-    monkeypatch.setattr(trainer, "loss", faulty)
+    monkeypatch.setattr(trainer, "Loss", faulty_where(lambda batch: batch.n_structures > 1))
     before = learner.ensemble.state_dict()
     with pytest.raises(DivergedError, match="not finite"):
         learner.process_tick([labelled(12), labelled(13)])

@@ -7,8 +7,7 @@ import torch
 from lmlp_stream.atoms.batch import Example, collate
 from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
 from lmlp_stream.config import SymmetryConfig
-from lmlp_stream.learning.loss import loss
-from lmlp_stream.potential.ensemble import Prediction
+from lmlp_stream.learning.loss import Loss
 from tests.unit.learning.structures import METHANE, WATER, labelled
 
 FUNCTIONS = SymmetryFunctions(spec_of(SymmetryConfig(preset="published")), torch.float64, torch.device("cpu"))
@@ -18,61 +17,87 @@ def batch_of(*structures):
     return collate([Example(structure, FUNCTIONS.evaluate(structure)) for structure in structures])
 
 
-def prediction_off_by(batch, energy, force, members=2):
-    energies = batch.energy.nan_to_num().repeat(members, 1) + energy
-    forces = batch.forces.nan_to_num().repeat(members, 1, 1) + force
-    stress = torch.full((members, batch.n_structures, 3, 3), torch.nan, dtype=torch.float64)
-    return Prediction(energies.requires_grad_(), forces.requires_grad_(), stress)
+def told(batch, energy, force, members=2, energy_weight=1.0, force_weight=1.0):
+    """A loss that was told energies and forces off by so much, and the derivatives it answered with."""
+    loss = Loss(batch, energy_weight=energy_weight, force_weight=force_weight)
+    by_energy = loss.by_energy(batch.energy.nan_to_num().repeat(members, 1) + energy)
+    sizes = [len(descriptors.values) for descriptors in batch.descriptors]
+    forces = batch.forces.nan_to_num()[:, :, None].repeat(1, 1, members) + force
+    by_forces = torch.cat([loss.by_forces(of_structure) for of_structure in torch.split(forces, sizes)])
+    return loss, by_energy, by_forces
 
 
 def test_the_loss_is_the_weighted_sum_of_both_mean_squares_over_members():
     batch = batch_of(labelled(0, WATER), labelled(1, WATER))
-    value = loss(prediction_off_by(batch, 0.3, 0.2), batch, energy_weight=10.0, force_weight=2.0)
-    assert value.energy.item() == pytest.approx(10 * 0.1**2)
-    assert value.force.item() == pytest.approx(2 * 0.2**2)
-    assert value.total.item() == pytest.approx(2 * (10 * 0.1**2 + 2 * 0.2**2))
+    loss, _, _ = told(batch, 0.3, 0.2, energy_weight=10.0, force_weight=2.0)
+    assert loss.energy.item() == pytest.approx(10 * 0.1**2)
+    assert loss.force.item() == pytest.approx(2 * 0.2**2)
+
+
+def test_the_derivatives_are_the_slopes_of_the_sum_over_members():
+    some_forces = np.full((5, 3), 0.1)
+    some_forces[1] = np.nan
+    batch = batch_of(labelled(0, WATER, weight=3.0), labelled(1, METHANE, forces=some_forces))
+    generator = torch.Generator().manual_seed(0)
+    energy = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+    force = torch.randn(8, 3, 2, generator=generator, dtype=torch.float64)
+
+    def total(energy, force):
+        loss, *derivatives = told(batch, energy, force, energy_weight=10.0, force_weight=2.0)
+        return 2 * (loss.energy + loss.force), derivatives
+
+    _, (by_energy, by_forces) = total(energy, force)
+    step = 1e-5
+    for index in np.ndindex(*energy.shape):
+        apart = torch.zeros_like(energy)
+        apart[index] = step
+        slope = (total(energy + apart, force)[0] - total(energy - apart, force)[0]) / (2 * step)
+        assert by_energy[index].item() == pytest.approx(slope.item(), rel=1e-6)
+    for index in np.ndindex(*force.shape):
+        apart = torch.zeros_like(force)
+        apart[index] = step
+        slope = (total(energy, force + apart)[0] - total(energy, force - apart)[0]) / (2 * step)
+        assert by_forces[index].item() == pytest.approx(slope.item(), rel=1e-6, abs=1e-9)
 
 
 def test_a_missing_label_takes_no_part_and_gets_no_gradient():
     no_forces = np.full((3, 3), np.nan)
     batch = batch_of(labelled(0, WATER, energy=float("nan")), labelled(1, WATER, forces=no_forces))
-    prediction = prediction_off_by(batch, 0.3, 0.2)
-    value = loss(prediction, batch, energy_weight=1.0, force_weight=1.0)
-    energy_gradient, force_gradient = torch.autograd.grad(value.total, [prediction.energy, prediction.forces])
-    assert value.energy.item() == pytest.approx(0.1**2)
-    assert value.force.item() == pytest.approx(0.2**2)
-    assert (energy_gradient[:, 0] == 0).all()
-    assert (energy_gradient[:, 1] != 0).all()
-    assert (force_gradient[:, :3] != 0).all()
-    assert (force_gradient[:, 3:] == 0).all()
+    loss, by_energy, by_forces = told(batch, 0.3, 0.2)
+    assert loss.energy.item() == pytest.approx(0.1**2)
+    assert loss.force.item() == pytest.approx(0.2**2)
+    assert (by_energy[:, 0] == 0).all()
+    assert (by_energy[:, 1] != 0).all()
+    assert (by_forces[:3] != 0).all()
+    assert (by_forces[3:] == 0).all()
 
 
 def test_without_any_energy_label_the_energy_term_is_zero():
     batch = batch_of(labelled(0, WATER, energy=float("nan")))
-    assert loss(prediction_off_by(batch, 5.0, 0.0), batch, energy_weight=1.0, force_weight=1.0).total.item() == 0.0
+    loss, _, _ = told(batch, 5.0, 0.0)
+    assert loss.energy.item() == 0.0
+    assert loss.by_structure.tolist() == [0.0]
 
 
 def test_a_prediction_that_is_not_finite_is_not_taken_for_a_missing_label():
-    batch = batch_of(labelled(0, WATER))
-    value = loss(prediction_off_by(batch, float("nan"), 0.0), batch, energy_weight=1.0, force_weight=1.0)
-    assert value.total.isnan()
+    loss, _, _ = told(batch_of(labelled(0, WATER)), float("nan"), 0.0)
+    assert loss.energy.isnan()
+    assert loss.by_structure.isnan().all()
 
 
 def test_structures_count_by_their_weight():
     batch = batch_of(labelled(0, WATER, weight=3.0), labelled(1, METHANE, weight=1.0))
-    prediction = prediction_off_by(batch, torch.tensor([0.3, 0.0]), 0.0)
-    value = loss(prediction, batch, energy_weight=1.0, force_weight=1.0)
-    assert value.energy.item() == pytest.approx(0.1**2 * 3 / 4)
+    loss, _, _ = told(batch, torch.tensor([0.3, 0.0]), 0.0)
+    assert loss.energy.item() == pytest.approx(0.1**2 * 3 / 4)
 
 
 def test_the_loss_of_each_structure_alone_is_told():
-    batch = batch_of(labelled(0, WATER), labelled(1, METHANE, energy=float("nan")))
+    batch = batch_of(labelled(0, WATER, weight=2.0), labelled(1, METHANE, energy=float("nan")))
     off_by = torch.tensor([0.3, 0.5])
-    value = loss(prediction_off_by(batch, off_by, 0.2), batch, energy_weight=10.0, force_weight=2.0)
-    assert value.by_structure.tolist() == pytest.approx([10 * 0.1**2 + 2 * 0.2**2, 2 * 0.2**2])
+    loss, _, _ = told(batch, off_by, 0.2, energy_weight=10.0, force_weight=2.0)
+    assert loss.by_structure.tolist() == pytest.approx([10 * 0.1**2 + 2 * 0.2**2, 2 * 0.2**2])
     alone = [batch_of(structure) for structure in (labelled(0, WATER), labelled(1, METHANE, energy=float("nan")))]
-    totals = [
-        loss(prediction_off_by(one, off_by[[index]], 0.2, members=1), one, energy_weight=10.0, force_weight=2.0).total
-        for index, one in enumerate(alone)
+    losses = [
+        told(one, off_by[[index]], 0.2, energy_weight=10.0, force_weight=2.0)[0] for index, one in enumerate(alone)
     ]
-    assert value.by_structure.tolist() == pytest.approx([total.item() for total in totals])
+    assert loss.by_structure.tolist() == pytest.approx([(loss.energy + loss.force).item() for loss in losses])

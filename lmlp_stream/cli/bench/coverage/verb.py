@@ -35,11 +35,11 @@ def coverage(
     from lmlp_stream.cli.bench.results import make_folder
     from lmlp_stream.cli.bench.stream.domains import Cut, read_domains
     from lmlp_stream.cli.bench.stream.verb import numbers
-    from lmlp_stream.cli.learn import set_threads
     from lmlp_stream.config import overlaid
+    from lmlp_stream.potential.device import prepare_cpu
 
     base, chosen = bench_config(config, settings or (), SEED), numbers(seeds)
-    set_threads(base)
+    prepare_cpu(base.potential.threads)
     with counting("reading structures") as advance:
         domains = read_domains(
             files, (), Cut(by=by, order=order, per_domain=per_domain, test_share=test_share), advance

@@ -41,8 +41,8 @@ def requests(
     from lmlp_stream.cli.bench.stream.errors import Examination
     from lmlp_stream.cli.bench.stream.verb import numbers
     from lmlp_stream.cli.evaluate import labelled_structures
-    from lmlp_stream.cli.learn import set_threads
     from lmlp_stream.config import overlaid
+    from lmlp_stream.potential.device import prepare_cpu
 
     base = holding_nothing_out(bench_config(config, settings or (), SEED), settings or ())
     plan = Plan(labels=labels, start=start, candidates=candidates, asked=asked, every=every)
@@ -55,7 +55,7 @@ def requests(
         raise UsageError(f"--asked {asked} is more than --candidates {candidates}; ask for at most as many")
     if out:
         check_file(out)
-    set_threads(base)
+    prepare_cpu(base.potential.threads)
     pool = list(labelled_structures(train))
     examination = Examination(list(labelled_structures(test)), functions_of(base))
     curves: dict[Rule, dict[int, list[Point]]] = {rule: {} for rule in (Rule.RANDOM, *chosen)}

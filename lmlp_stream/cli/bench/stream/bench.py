@@ -10,8 +10,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lmlp_stream.cli.bench.results import make_folder
 from lmlp_stream.cli.bench.stream.arms import Arm
 from lmlp_stream.cli.bench.stream.domains import Domain
@@ -22,6 +20,7 @@ from lmlp_stream.cli.bench.stream.run import Moment, Quarter, Run, run_stream, r
 from lmlp_stream.cli.bench.stream.table import report
 from lmlp_stream.cli.terminal import json_text
 from lmlp_stream.config import Config
+from lmlp_stream.potential.device import prepare_cpu
 
 KEY_LENGTH = 12
 KEPT = [field.name for kind in (Run, Moment, Quarter, SquaredErrors) for field in fields(kind)]
@@ -96,7 +95,7 @@ def _tasks(
 
 
 def _measure(domains: Sequence[Domain], task: Task) -> None:
-    torch.set_num_threads(1)
+    prepare_cpu(1)
     run = (run_together if task.arm.together else run_stream)(domains, task.config)
     unfinished = task.path.with_suffix(".unfinished")
     unfinished.write_text(json_text(asdict(run)), encoding="utf-8")

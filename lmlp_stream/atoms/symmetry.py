@@ -32,7 +32,7 @@ class Descriptors:
         derivatives: dG_i/d(r_j - r_i) in Å⁻¹, [A D 3*N]: all x, then all y, then all z; zero in the padding.
         neighbor_index: Index j of each neighbor, [A N]; an atom's own index in the padding.
         reverse: Row of each component of the pair seen from j, (j*3 + component)*N + slot, [A 3 N]; the row itself in
-            the padding.
+            the padding. For devices where sums over `neighbor_index` would have no fixed order.
         vectors: r_j - r_i in Å, [A N 3]; zero in the padding.
     """
 

@@ -17,6 +17,8 @@ from lmlp_stream.atoms.batch import Batch
 class Loss:
     """The loss of one micro-batch: is told what all members predict, answers with its derivative, and adds up.
 
+    Energies are told once, forces once of each structure, in the order of the batch; then its values are known.
+
     Args:
         batch: Labels, structure weights and sizes.
         energy_weight: w_E in (eV/atom)⁻².
@@ -24,54 +26,50 @@ class Loss:
     """
 
     def __init__(self, batch: Batch, *, energy_weight: float, force_weight: float) -> None:
-        self._n_atoms = batch.n_atoms
-        has_energy, has_force = ~torch.isnan(batch.energy), ~torch.isnan(batch.forces)
-        self._energies = batch.energy.nan_to_num()
-        self._energy_weights = energy_weight * _shares(has_energy * batch.weight.double())
-        self._plain_energy_weights = energy_weight * has_energy.double()
-        shares = _shares(has_force * batch.weight[batch.structure_index, None])
-        self._force_shares = shares.new_zeros(batch.n_structures).index_add_(0, batch.structure_index, shares.sum(1))
         sizes = [len(descriptors.values) for descriptors in batch.descriptors]
-        self._forces = torch.split(batch.forces.nan_to_num()[:, :, None], sizes)
-        self._force_weights = torch.split(2 * force_weight * shares[:, :, None], sizes)
+        has_energy, has_force = ~torch.isnan(batch.energy), ~torch.isnan(batch.forces)
+        n_components = batch.weight.new_zeros(batch.n_structures)
+        n_components.index_add_(0, batch.structure_index, has_force.sum(dim=1).to(n_components.dtype))
+        self._n_atoms = batch.n_atoms
+        self._has_energy, self._energies = has_energy, batch.energy
+        self._has_force, self._forces = (torch.split(array[:, :, None], sizes) for array in (has_force, batch.forces))
+        self._of_energies = energy_weight * _shares(has_energy * batch.weight.double())
+        self._of_components = force_weight * _shares(n_components * batch.weight) / n_components.clamp_min(1)
+        self._energy_alone = energy_weight
+        self._component_alone = force_weight / n_components.clamp_min(1)
         self._energy_squares = torch.zeros_like(batch.energy)
-        self._force_terms: list[Tensor] = []
+        self._force_squares: list[Tensor] = []
 
     def by_energy(self, energy: Float[Tensor, "M S"]) -> Float[Tensor, "M S"]:
         """Derivative of Σ_m L_m by total energies in eV, float64."""
-        residual = (energy - self._energies) / self._n_atoms
+        residual = torch.where(self._has_energy, energy - self._energies, 0) / self._n_atoms
         self._energy_squares = residual.square().mean(dim=0)
-        return 2 * self._energy_weights / self._n_atoms * residual
+        return 2 * self._of_energies / self._n_atoms * residual
 
     def by_forces(self, forces: Float[Tensor, "n 3 M"]) -> Float[Tensor, "n 3 M"]:
-        """Derivative of Σ_m L_m by forces in eV/Å; structures come one after the other."""
-        index, n_members = len(self._force_terms), forces.shape[2]
-        residual = forces - self._forces[index]
-        derivative = residual * self._force_weights[index]
-        self._force_terms.append(torch.dot(residual.view(-1), derivative.view(-1)) / (2 * n_members))
-        return derivative
+        """Derivative of Σ_m L_m by forces in eV/Å of the next structure."""
+        index = len(self._force_squares)
+        residual = torch.where(self._has_force[index], forces - self._forces[index], 0)
+        self._force_squares.append(residual.square().mean(dim=2).sum())
+        return residual * (2 * self._of_components[index])
 
     @property
     def energy(self) -> Float[Tensor, ""]:
         """w_E times the mean squared energy error, averaged over members."""
-        return (self._energy_weights * self._energy_squares).sum()
+        return (self._of_energies * self._energy_squares).sum()
 
     @property
     def force(self) -> Float[Tensor, ""]:
         """w_F times the mean squared force error, averaged over members."""
-        return torch.stack(self._force_terms).sum()
+        return (self._of_components * torch.stack(self._force_squares)).sum()
 
     @property
     def by_structure(self) -> Float[Tensor, "S"]:
         """What the loss would be of each structure alone, averaged over members."""
-        of_forces = torch.stack(self._force_terms) / _not_zero(self._force_shares)
-        return self._plain_energy_weights * self._energy_squares + of_forces
+        of_forces = self._component_alone * torch.stack(self._force_squares)
+        return self._energy_alone * self._energy_squares + of_forces
 
 
 def _shares(weights: Tensor) -> Tensor:
     """Weights over their sum; 0 where all are."""
-    return weights / _not_zero(weights.sum())
-
-
-def _not_zero(sums: Tensor) -> Tensor:
-    return sums.clamp_min(torch.finfo(sums.dtype).tiny)
+    return weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)

@@ -101,7 +101,7 @@ class Trainer:
         for z in added:
             values, generator = batch.values[batch.atoms_of[z]], element_generator(self._config.seed, "element", z)
             self._training.add_element(z, values, generator, energy)
-            copies = {name: parameter.detach().clone() for name, parameter in self._training.parameters[z].items()}
+            copies = {name: parameter.clone() for name, parameter in self._training.parameters[z].items()}
             self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
             self._optimize(z)
             self._atoms[z] = Atoms.of(values)
@@ -166,7 +166,8 @@ class Trainer:
         norms = torch._foreach_norm([gradient for group in attempt.gradients.values() for gradient in group])
         squares = torch.stack(norms).square().sum()
         limit = EXPLODED * max(self._usual, LEAST_USUAL)
-        return bool(torch.isfinite(squares)) and bool((attempt.report.losses <= limit).all())
+        losses = attempt.report.losses
+        return bool(torch.isfinite(squares)) and bool((np.isfinite(losses) & (losses <= limit)).all())
 
     @torch.no_grad()
     def _average(self, z: int, group: list[Tensor]) -> None:
@@ -191,7 +192,7 @@ class Trainer:
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
         for z, atoms in self._atoms.items():
             tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
-        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
         return {"usual_loss": np.array([self._usual]), **arrays, **self.linear_fit.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:

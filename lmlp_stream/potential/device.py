@@ -12,9 +12,9 @@ from lmlp_stream.errors import LmlpStreamError
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """What glibc's mallopt calls the two limits."""
 LARGEST_KEPT = 32 * 2**20
-"""Bytes of the largest array whose memory is used again; glibc allows no more."""
+"""Bytes of the largest array whose memory is used again; older glibc allows no more."""
 MOST_KEPT = 256 * 2**20
-"""Bytes of free memory that are kept at most."""
+"""Bytes of free memory above all that is in use that are kept at most."""
 
 
 def find_device(name: str, *, setting: str, error: type[LmlpStreamError]) -> torch.device:

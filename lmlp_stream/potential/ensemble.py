@@ -75,7 +75,7 @@ class FoldedEnsemble:
     @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
-        energies, gradients, _ = forth_and_back_of_all(self.networks, batch)
+        energies, gradients = forth_and_back_of_all(self.networks, batch)[:2]
         if self.linear is not None:
             self.linear.blend(energies, gradients, batch)
         forces, stress = forces_and_stress(gradients, batch)
@@ -173,7 +173,7 @@ class Ensemble:
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of all parameters, of the baseline and of the linear part, by dotted name."""
         state = {
-            f"element.{z}.{name}": parameter.detach().clone()
+            f"element.{z}.{name}": parameter.clone()
             for z, parameters in self.parameters.items()
             for name, parameter in parameters.items()
         }

@@ -101,3 +101,20 @@ def test_the_loss_of_each_structure_alone_is_told():
         told(one, off_by[[index]], 0.2, energy_weight=10.0, force_weight=2.0)[0] for index, one in enumerate(alone)
     ]
     assert loss.by_structure.tolist() == pytest.approx([(loss.energy + loss.force).item() for loss in losses])
+
+
+def test_the_loss_of_a_structure_alone_does_not_know_its_weight():
+    batch = batch_of(labelled(0, WATER, weight=1e-30), labelled(1, METHANE))
+    loss, _, _ = told(batch, 0.3, 0.2)
+    expected = batch_of(labelled(0, WATER), labelled(1, METHANE))
+    assert loss.by_structure.tolist() == pytest.approx(told(expected, 0.3, 0.2)[0].by_structure.tolist())
+
+
+def test_what_is_predicted_where_no_label_is_does_not_matter():
+    batch = batch_of(labelled(0, WATER, energy=float("nan"), forces=np.full((3, 3), np.nan)), labelled(1, METHANE))
+    force = torch.zeros(8, 3, 2, dtype=torch.float64)
+    force[:3] = torch.inf
+    loss, by_energy, by_forces = told(batch, torch.tensor([torch.inf, 0.1]), force)
+    assert loss.by_structure.isfinite().all()
+    assert by_energy.isfinite().all()
+    assert by_forces.isfinite().all()

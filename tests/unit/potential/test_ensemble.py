@@ -189,6 +189,22 @@ def test_the_gradient_of_a_loss_of_energies_and_forces_is_the_slope_of_the_loss(
             torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-6, atol=1e-6)
 
 
+def test_the_gradient_in_single_precision_is_that_in_double_precision() -> None:
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        model, batch = ensemble(torch.float64), batch_of([METHANOL, THIN_CELL, ALONE, ETHANOL], dtype)
+        model.parameters = {
+            z: {name: array.to(dtype) for name, array in of_element.items()}
+            for z, of_element in model.parameters.items()
+        }
+        told = Told(model, batch)
+        gradients.append(model.loss_gradient(batch, told.by_energy, told.by_forces))
+    double, single = gradients
+    for z, of_element in double.items():
+        for exact, found in zip(of_element, single[z], strict=True):
+            torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=2e-5 * float(exact.abs().max()))
+
+
 def test_two_copies_far_apart_have_twice_the_energy() -> None:
     two = ETHANOL.copy()
     other = ETHANOL.copy()

@@ -127,7 +127,9 @@ class PotentialConfig(Section):
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Precision of the potential")
     device: Device = Field("auto", description="auto (a GPU where there is one), cpu, cuda or cuda:N")
-    threads: NonNegativeInt = Field(0, description="CPU threads of the linear algebra; 0: one per core")
+    threads: NonNegativeInt = Field(
+        0, description="CPU threads of the linear algebra; 0: as many as help, at most one per core"
+    )
     atomic_energies: dict[str, float] = Field({}, description="Energies of free atoms by symbol, eV; missing: fitted")
 
 

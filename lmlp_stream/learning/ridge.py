@@ -25,7 +25,7 @@ from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
 from lmlp_stream.config import LearningConfig
 from lmlp_stream.potential.linear import Features
-from lmlp_stream.potential.products import product
+from lmlp_stream.potential.linear_algebra import lower_cholesky, product
 
 MOST_FEATURES = 6400
 """Most features of all elements together: the sums grow with their square, a solution with their cube."""
@@ -203,14 +203,13 @@ class Ridge:
         return matrix
 
     def _triangle(self, matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"]:
-        """Lower Cholesky factor of a matrix with the ridge, which grows where rounding leaves it not positive."""
+        """`lower_cholesky` of a matrix with the ridge, which grows where rounding leaves it not positive."""
         diagonal = matrix.diagonal()
         ridge, added = self._learning.ridge + ROUNDING * float(diagonal.sum().abs()), 0.0
         while True:
             diagonal += ridge - added
-            factor = torch.linalg.cholesky_ex(matrix)
-            if not int(factor.info):
-                triangle: Tensor = factor.L
+            triangle = lower_cholesky(matrix)
+            if triangle is not None:
                 return triangle
             ridge, added = 10 * ridge, ridge
 
@@ -244,7 +243,8 @@ class Ridge:
             self._n_fitted = 0
         parts = dict(zip(elements, rows.chunk(len(elements), dim=1), strict=True))
         for one, other in combinations_with_replacement(elements, 2):
-            self._sums(one, other, parts[one]).addmm_(parts[one].T, parts[other], alpha=sign)
+            sums = self._sums(one, other, parts[one])
+            product(parts[one].T[None], parts[other][None], out=sums[None], keep=1, factor=sign)
         for z, part in parts.items():
             self._moment[z].addmv_(part.T, labels, alpha=sign)
 
@@ -255,7 +255,7 @@ class Ridge:
             weights = by_atom[atoms]
             self._square += sign * float(weights @ weights) * self.expected[z] ** 2
             rows = features[z].evaluate(batch.values[atoms]).double() * weights[:, None]
-            self._sums(z, z, rows).addmm_(rows.T, rows, alpha=sign)
+            product(rows.T[None], rows[None], out=self._sums(z, z, rows)[None], keep=1, factor=sign)
             self._moment[z].addmv_(rows.T, weights, alpha=sign * self.expected[z])
 
     def _sums(self, one: int, other: int, rows: Tensor) -> Tensor:

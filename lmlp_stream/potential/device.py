@@ -8,7 +8,8 @@ import torch
 
 from lmlp_stream.config import DEVICE
 from lmlp_stream.errors import LmlpStreamError
-from lmlp_stream.potential.products import MOST_THREADS, OPENBLAS
+from lmlp_stream.potential.linear_algebra import MOST_THREADS
+from lmlp_stream.potential.openblas import OPENBLAS
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """What glibc's mallopt calls the two limits."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
 from lmlp_stream.potential import pairs_kernel
-from lmlp_stream.potential.products import product
+from lmlp_stream.potential.linear_algebra import product
 
 ByForces = Callable[[Float[Tensor, "n 3 M"]], Float[Tensor, "n 3 M"]]
 """Derivative of a loss by the forces of a structure, which it is told; structures come one after the other."""

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.potential.linear_algebra import product
 from lmlp_stream.potential.network import tanh_of_half_, through_tanh
-from lmlp_stream.potential.products import product
 
 SPREAD = 0.3
 """Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmlp_stream.potential.products import product
+from lmlp_stream.potential.linear_algebra import product
 
 Parameters = Mapping[str, Tensor]
 """`shift` and `scale` [M D], then `weight_k` [M h_in h_out] and `bias_k` [M 1 h_out] of each layer k."""

@@ -30,7 +30,7 @@ ALLOWED = {
     ("farm/calculators.py", "importlib"): "loads the calculator that the configuration file names",
     ("cli/demo/children.py", "ctypes.CDLL"): "asks Linux to end the children with their parent",
     ("potential/device.py", "ctypes.CDLL"): "asks the C library to keep freed memory",
-    ("potential/products.py", "ctypes.CDLL"): "loads OpenBLAS from an installed package",
+    ("potential/openblas.py", "ctypes.CDLL"): "loads OpenBLAS from an installed package",
     ("cli/bench/ingest.py", "multiprocessing"): "hands its own work to its own children",
     ("cli/bench/stream/bench.py", "multiprocessing"): "hands its own work to its own children",
     ("cli/demo/settings.py", "importlib.util"): "asks whether a package is installed",

@@ -1,4 +1,4 @@
-"""Products of stacks of matrices agree with torch's, whatever library multiplies and however the matrices lie."""
+"""What linear algebra gives is that of torch, whatever library computes and however the matrices lie."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmlp_stream.potential import products
-from lmlp_stream.potential.products import product
+from lmlp_stream.potential import linear_algebra, openblas
+from lmlp_stream.potential.linear_algebra import lower_cholesky, product
 
 GENERATOR = torch.Generator().manual_seed(5)
 
@@ -52,7 +52,7 @@ SHAPES = [
 @pytest.fixture(params=["the processor's library", "torch"])
 def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "torch":
-        monkeypatch.setattr(products, "OPENBLAS", {})
+        monkeypatch.setattr(linear_algebra, "OPENBLAS", None)
 
 
 @pytest.mark.usefixtures("_library")
@@ -90,10 +90,34 @@ def test_what_is_not_kept_does_not_matter() -> None:
     torch.testing.assert_close(out, torch.bmm(left, right), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("_library")
+@pytest.mark.parametrize("size", [1, 7, 300])
+def test_the_lower_factor_is_that_of_torch(size: int) -> None:
+    square = rows(1, size, size + 3)[0]
+    matrix = square @ square.T
+    below_alone = matrix.tril() + rows(1, size, size)[0].triu(1)
+    before = below_alone.clone()
+    found = lower_cholesky(below_alone)
+    assert found is not None
+    assert torch.equal(below_alone, before)
+    torch.testing.assert_close(found.tril(), torch.linalg.cholesky(matrix), rtol=1e-10, atol=1e-10)
+
+
+def test_a_factor_in_single_precision_is_left_to_torch() -> None:
+    found = lower_cholesky(torch.tensor([[4.0, 0.0], [2.0, 5.0]]))
+    assert found is not None
+    assert found.tril().tolist() == [[2.0, 0.0], [1.0, 2.0]]
+
+
+@pytest.mark.usefixtures("_library")
+def test_what_is_not_positive_definite_has_no_factor() -> None:
+    assert lower_cholesky(torch.diag(torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64))) is None
+
+
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
-    with products._environment(OPENBLAS_CORETYPE="SkylakeX", OPENBLAS_NUM_THREADS="1"):
+    with openblas._environment(OPENBLAS_CORETYPE="SkylakeX", OPENBLAS_NUM_THREADS="1"):
         assert (os.environ["OPENBLAS_CORETYPE"], os.environ["OPENBLAS_NUM_THREADS"]) == ("SkylakeX", "1")
     assert os.environ["OPENBLAS_CORETYPE"] == "Haswell"
     assert "OPENBLAS_NUM_THREADS" not in os.environ
@@ -117,26 +141,26 @@ def test_arrays_that_do_not_fit_are_refused(left: Tensor, right: Tensor, out: Te
 @pytest.mark.parametrize(
     ("matrices", "layout"),
     [
-        (rows(2, 5, 3), (products.AS_IT_IS, 3)),
-        (rows(2, 5, 3)[:, :, :2], (products.AS_IT_IS, 3)),
-        (interleaved(2, 5, 3), (products.AS_IT_IS, 6)),
-        (columns(2, 5, 3), (products.TRANSPOSED, 5)),
-        (rows(2, 5, 1), (products.AS_IT_IS, 1)),
-        (columns(2, 5, 1), (products.AS_IT_IS, 1)),
-        (columns(2, 1, 3), (products.AS_IT_IS, 3)),
+        (rows(2, 5, 3), (linear_algebra.AS_IT_IS, 3)),
+        (rows(2, 5, 3)[:, :, :2], (linear_algebra.AS_IT_IS, 3)),
+        (interleaved(2, 5, 3), (linear_algebra.AS_IT_IS, 6)),
+        (columns(2, 5, 3), (linear_algebra.TRANSPOSED, 5)),
+        (rows(2, 5, 1), (linear_algebra.AS_IT_IS, 1)),
+        (columns(2, 5, 1), (linear_algebra.AS_IT_IS, 1)),
+        (columns(2, 1, 3), (linear_algebra.AS_IT_IS, 3)),
         (scattered(2, 5, 3), (0, 2)),
         (rows(2, 1, 3).expand(2, 5, 3), (0, 0)),
     ],
 )
 def test_the_order_of_elements_is_recognised(matrices: Tensor, layout: tuple[int, int]) -> None:
-    assert products._layout(matrices) == layout
+    assert linear_algebra._layout(matrices) == layout
 
 
 def test_scipy_keeps_its_own_library() -> None:
     code = """
 import numpy as np
 import torch
-from lmlp_stream.potential.products import product
+from lmlp_stream.potential.linear_algebra import lower_cholesky, product
 
 product(torch.ones(1, 2, 2), torch.ones(1, 2, 2))
 import scipy.linalg

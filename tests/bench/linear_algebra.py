@@ -1,9 +1,10 @@
-"""Products of matrices by the library that `potential.products` chooses here, and by torch, in turn.
+"""Products and triangular factors by the library that `potential.linear_algebra` chooses here, and by torch, in turn.
 
-    python tests/bench/products.py [--threads 1] [--members 10]
+    python tests/bench/linear_algebra.py [--threads 1] [--members 10]
 
 One line for each product of a training step of the published networks, for so many atoms of an element: GFLOP/s of the
-best repeat, by the clock. Where both columns are alike, torch multiplies in both.
+best repeat, by the clock. At last the factor of a linear part of so many features. Where both columns are alike, torch
+computes in both.
 """
 
 import argparse
@@ -12,10 +13,11 @@ from time import perf_counter
 
 import torch
 
-from lmlp_stream.potential.products import product
+from lmlp_stream.potential.linear_algebra import lower_cholesky, product
 
 LAYERS = ((153, 102), (102, 61), (61, 44))
 ATOMS = (12, 64, 384)
+FEATURES = (800, 3200)
 SECONDS = 0.05
 REPEATS = 7
 
@@ -57,6 +59,13 @@ def main() -> None:
                 ours = operations / best(lambda: product(left, right, out=out))  # noqa: B023
                 torchs = operations / best(lambda: torch.bmm(left, right, out=out))  # noqa: B023
                 print(f"{n_atoms:4} atoms {n_in:4} to {n_out:4} {name:<12} {ours:5.0f}  {torchs:5.0f}")
+    for size in FEATURES:
+        square = torch.randn(size, size, generator=generator, dtype=torch.float64)
+        matrix = square @ square.T + torch.eye(size, dtype=torch.float64)
+        operations = 1e-9 * size**3 / 3
+        ours = operations / best(lambda: lower_cholesky(matrix))  # noqa: B023
+        torchs = operations / best(lambda: torch.linalg.cholesky_ex(matrix))  # noqa: B023
+        print(f"factor of {size:5} features            {ours:5.0f}  {torchs:5.0f}")
 
 
 if __name__ == "__main__":

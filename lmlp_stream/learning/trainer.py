@@ -108,7 +108,6 @@ class Trainer:
             self.linear_fit.add_element(z, values, energy)
         return added
 
-    @torch.no_grad()
     def follow(self, batch: Batch) -> None:
         """Take the atoms of a batch into account where symmetry functions are standardised; no prediction changes.
 
@@ -169,7 +168,6 @@ class Trainer:
         losses = attempt.report.losses
         return bool(torch.isfinite(squares)) and bool((np.isfinite(losses) & (losses <= limit)).all())
 
-    @torch.no_grad()
     def _average(self, z: int, group: list[Tensor]) -> None:
         """Move the averaged weights towards the newest: the mean spans a tenth of the steps, then a fixed number."""
         n_steps, span = self._optimizer.n_steps(z), self._config.learning.averaged_steps

@@ -72,7 +72,6 @@ class FoldedEnsemble:
     baseline: Baseline
     linear: LinearPart | None
 
-    @torch.no_grad()
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
         energies, gradients = forth_and_back_of_all(self.networks, batch)[:2]
@@ -140,14 +139,12 @@ class Ensemble:
         """Energies, forces and stress of every member."""
         return self.folded().predict(batch)
 
-    @torch.no_grad()
     def folded(self, *, networks_alone: bool = False) -> "FoldedEnsemble":
         """The potential as it is now, prepared for many predictions; without its linear part where that is asked."""
         networks_ = {z: fold(parameters) for z, parameters in self.parameters.items()}
         linear = None if networks_alone else self.linear
         return FoldedEnsemble(networks=networks_, baseline=self.baseline, linear=linear)
 
-    @torch.no_grad()
     def loss_gradient(
         self,
         batch: Batch,

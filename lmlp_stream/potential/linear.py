@@ -265,7 +265,7 @@ class LinearPart:
         state = {"share": torch.tensor(self.share, dtype=torch.float64)}
         for z, of_element in self.features.items():
             for name in TENSORS:
-                state[f"{z}.{name}"] = getattr(of_element, name).detach().clone()
+                state[f"{z}.{name}"] = getattr(of_element, name).clone()
         return state
 
     @classmethod
@@ -273,7 +273,7 @@ class LinearPart:
         """The linear part `state_dict` described."""
         elements = sorted({int(name.split(".")[0]) for name in state if "." in name})
         features = {
-            z: Features(*(state[f"{z}.{name}"].detach().to(dtype=dtype, device=device, copy=True) for name in TENSORS))
+            z: Features(*(state[f"{z}.{name}"].to(dtype=dtype, device=device, copy=True) for name in TENSORS))
             for z in elements
         }
         return cls(float(state["share"]), features)

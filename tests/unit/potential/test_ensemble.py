@@ -47,10 +47,9 @@ def ensemble(dtype: torch.dtype = torch.float64, members: int = MEMBERS) -> Ense
     batch, generator = batch_of(ALL, dtype), torch.Generator().manual_seed(0)
     for z, atoms in batch.atoms_of.items():
         made.add_element(z, batch.values[atoms], generator)
-    with torch.no_grad():
-        for parameters in made.parameters.values():
-            parameters["weight_2"] *= 10
-            parameters["shift"] += 0.01 * torch.randn(members, SPEC.n_functions, generator=generator)
+    for parameters in made.parameters.values():
+        parameters["weight_2"] *= 10
+        parameters["shift"] += 0.01 * torch.randn(members, SPEC.n_functions, generator=generator)
     made.linear = LinearPart(0.6)
     for z, atoms in batch.atoms_of.items():
         random = torch.Generator().manual_seed(z)
@@ -333,8 +332,7 @@ def test_parameters_keep_their_order_whatever_the_order_of_the_state() -> None:
 def test_a_state_does_not_follow_later_changes() -> None:
     model = ensemble()
     state = model.state_dict()
-    with torch.no_grad():
-        model.parameters[6]["bias_0"] += 1
+    model.parameters[6]["bias_0"] += 1
     assert state["element.6.bias_0"].abs().max() == 0
 
 

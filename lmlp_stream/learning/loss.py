@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.learning import loss_kernel
 
 
 class Loss:
@@ -32,13 +33,14 @@ class Loss:
         n_components.index_add_(0, batch.structure_index, has_force.sum(dim=1).to(n_components.dtype))
         self._n_atoms = batch.n_atoms
         self._has_energy, self._energies = has_energy, batch.energy
-        self._has_force, self._forces = (torch.split(array[:, :, None], sizes) for array in (has_force, batch.forces))
+        self._forces = torch.split(batch.forces, sizes)
         self._of_energies = energy_weight * _shares(has_energy * batch.weight.double())
         self._of_components = force_weight * _shares(n_components * batch.weight) / n_components.clamp_min(1)
         self._energy_alone = energy_weight
         self._component_alone = force_weight / n_components.clamp_min(1)
         self._energy_squares = torch.zeros_like(batch.energy)
-        self._force_squares: list[Tensor] = []
+        self._force_squares = torch.zeros_like(batch.weight)
+        self._n_told = 0
 
     def by_energy(self, energy: Float[Tensor, "M S"]) -> Float[Tensor, "M S"]:
         """Derivative of Σ_m L_m by total energies in eV, float64."""
@@ -47,11 +49,16 @@ class Loss:
         return 2 * self._of_energies / self._n_atoms * residual
 
     def by_forces(self, forces: Float[Tensor, "n 3 M"]) -> Float[Tensor, "n 3 M"]:
-        """Derivative of Σ_m L_m by forces in eV/Å of the next structure."""
-        index = len(self._force_squares)
-        residual = torch.where(self._has_force[index], forces - self._forces[index], 0)
-        self._force_squares.append(residual.square().mean(dim=2).sum())
-        return residual * (2 * self._of_components[index])
+        """Derivative of Σ_m L_m by forces in eV/Å of the next structure, in their place."""
+        index = self._n_told
+        self._n_told += 1
+        labels, factor, square = self._forces[index], 2 * self._of_components[index], self._force_squares[index, None]
+        if forces.is_cpu:
+            loss_kernel.by_forces(forces.numpy(), labels.numpy(), float(factor), square.numpy())
+            return forces
+        residual = torch.where(torch.isnan(labels)[:, :, None], 0, forces - labels[:, :, None])
+        square.copy_(residual.square().mean(dim=2).sum())
+        return torch.mul(residual, factor, out=forces)
 
     @property
     def energy(self) -> Float[Tensor, ""]:
@@ -61,12 +68,12 @@ class Loss:
     @property
     def force(self) -> Float[Tensor, ""]:
         """w_F times the mean squared force error, averaged over members."""
-        return (self._of_components * torch.stack(self._force_squares)).sum()
+        return (self._of_components * self._force_squares).sum()
 
     @property
     def by_structure(self) -> Float[Tensor, "S"]:
         """What the loss would be of each structure alone, averaged over members."""
-        of_forces = self._component_alone * torch.stack(self._force_squares)
+        of_forces = self._component_alone * self._force_squares
         return self._energy_alone * self._energy_squares + of_forces
 
 

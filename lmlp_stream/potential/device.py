@@ -8,7 +8,6 @@ import torch
 
 from lmlp_stream.config import DEVICE
 from lmlp_stream.errors import LmlpStreamError
-from lmlp_stream.potential.linear_algebra import MOST_THREADS
 from lmlp_stream.potential.openblas import OPENBLAS
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -47,7 +46,7 @@ def prepare_cpu(threads: int) -> None:
     By default glibc gives the memory of large arrays back to the system and asks for it anew in every training step,
     which takes a tenth of its time.
     """
-    if not threads and OPENBLAS and torch.get_num_threads() <= MOST_THREADS:
+    if not threads and OPENBLAS and torch.get_num_threads() <= OPENBLAS.most_threads:
         threads = 1
     if threads:
         torch.set_num_threads(threads)

@@ -15,7 +15,7 @@ from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.forces import ByForces, forces_and_stress, through_forces
 from lmlp_stream.potential.linear import LinearPart
 from lmlp_stream.potential.network import Folded, fold, init_network, parameter_names
-from lmlp_stream.potential.networks import forth_and_back_of_all, gradients_of_all
+from lmlp_stream.potential.networks import energies_and_gradients, forth_and_back_of_all, gradients_of_all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +74,7 @@ class FoldedEnsemble:
 
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
-        energies, gradients = forth_and_back_of_all(self.networks, batch)[:2]
+        energies, gradients = energies_and_gradients(self.networks, batch)
         if self.linear is not None:
             self.linear.blend(energies, gradients, batch)
         forces, stress = forces_and_stress(gradients, batch)

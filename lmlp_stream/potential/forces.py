@@ -1,22 +1,25 @@
 """From dE/dG to forces and virial, and back from a derivative by forces to one by dE/dG.
 
 One structure after the other, deterministic. Axes: M members, A atoms, n atoms of one structure, S structures, D
-symmetry functions, N neighbors of a structure.
+symmetry functions, V members whose virial is wanted: all or none.
 """
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
-from lmlp_stream.potential import pairs_kernel
-from lmlp_stream.potential.linear_algebra import product
+from lmlp_stream.potential import forces_kernel
 
 ByForces = Callable[[Float[Tensor, "n 3 M"]], Float[Tensor, "n 3 M"]]
 """Derivative of a loss by the forces of a structure, which it is told; structures come one after the other."""
+
+
+MOST_THREADS = 2
+"""With more, products of tensors are faster than compiled code, which has one."""
 
 
 def forces_and_stress(
@@ -33,14 +36,11 @@ def forces_and_stress(
     """
     n_atoms, n_members, _ = gradients.shape
     forces = gradients.new_empty(n_members, n_atoms, 3)
-    virial = gradients.new_zeros(n_members, batch.n_structures, 3, 3)
-    for index, (descriptors, some) in enumerate(_parts(batch)):
-        by_vector = product(gradients.index_select(0, batch.rows[some]), descriptors.derivatives)
-        forces[:, some] = _sums(by_vector, descriptors).permute(2, 0, 1)
-        if batch.any_volume:
-            by_component = by_vector.view(*by_vector.shape[:2], 3, -1)
-            torch.sum(by_component @ descriptors.vectors[:, None], dim=0, out=virial[:, index])
-    return forces, virial / batch.volume[:, None, None]
+    virial = gradients.new_zeros(batch.n_structures, n_members, 3, 3)
+    wanted = virial if batch.any_volume else virial[:, :0]
+    for (descriptors, some), of_structure in zip(_parts(batch), wanted, strict=True):
+        forces[:, some] = _forces(gradients, batch.rows[some], descriptors, of_structure).permute(2, 0, 1)
+    return forces, (virial / batch.volume[:, None, None, None]).transpose(0, 1)
 
 
 def through_forces(gradients: Float[Tensor, "A M D"], batch: Batch, by_forces: ByForces) -> None:
@@ -54,13 +54,11 @@ def through_forces(gradients: Float[Tensor, "A M D"], batch: Batch, by_forces: B
         batch: The structures.
         by_forces: What the loss says of the forces of each structure.
     """
+    no_virial = gradients.new_empty(0, 3, 3)
     for descriptors, some in _parts(batch):
         rows = batch.rows[some]
-        of_structure = gradients.index_select(0, rows)
-        forces = _sums(product(of_structure, descriptors.derivatives), descriptors)
-        by_vector = _differences(by_forces(forces), descriptors)
-        product(by_vector.transpose(1, 2), descriptors.derivatives.transpose(1, 2), out=of_structure)
-        gradients.index_copy_(0, rows, of_structure)
+        forces = _forces(gradients, rows, descriptors, no_virial)
+        _through_forces(by_forces(forces), rows, descriptors, gradients)
 
 
 def _parts(batch: Batch) -> list[tuple[Descriptors, slice]]:
@@ -71,32 +69,65 @@ def _parts(batch: Batch) -> list[tuple[Descriptors, slice]]:
     return parts
 
 
-def _sums(by_vector: Float[Tensor, "n M 3*N"], descriptors: Descriptors) -> Float[Tensor, "n 3 M"]:
-    """Of each atom what vectors say that begin there, less what those say that end there."""
-    if not by_vector.is_cpu:
-        return sums_by_tensors(by_vector, descriptors)
-    sums = by_vector.new_zeros(len(by_vector), 3, by_vector.shape[1])
-    pairs_kernel.sums(by_vector.numpy(), descriptors.neighbor_index.numpy(), sums.numpy())
-    return sums
+def _compiled(gradients: Tensor) -> bool:
+    return gradients.is_cpu and torch.get_num_threads() <= MOST_THREADS
 
 
-def _differences(by_atom: Float[Tensor, "n 3 M"], descriptors: Descriptors) -> Float[Tensor, "n 3*N M"]:
-    """Of each vector what the atom says where it begins, less what the one says where it ends: `_sums` transposed."""
-    if not by_atom.is_cpu:
-        return differences_by_tensors(by_atom, descriptors)
-    n_atoms, n_neighbors = descriptors.neighbor_index.shape
-    differences = by_atom.new_empty(n_atoms, 3, n_neighbors, by_atom.shape[2])
-    pairs_kernel.differences(by_atom.numpy(), descriptors.neighbor_index.numpy(), differences.numpy())
-    return differences.flatten(1, 2)
+def _forces(
+    gradients: Float[Tensor, "A M D"],
+    rows: Int[Tensor, "n"],
+    descriptors: Descriptors,
+    virial: Float[Tensor, "V 3 3"],
+) -> Float[Tensor, "n 3 M"]:
+    """Forces of a structure; its virial, zero at first, is added where there is room for it."""
+    if not _compiled(gradients):
+        return forces_by_tensors(gradients, rows, descriptors, virial)
+    forces = gradients.new_empty(len(rows), 3, gradients.shape[1])
+    forces_kernel.forces_and_virial(
+        *(gradients.numpy(), rows.numpy(), descriptors.derivatives.view(-1).numpy()),
+        *(descriptors.neighbor_index.numpy(), descriptors.vectors.numpy(), forces.numpy(), virial.numpy()),
+    )
+    return forces
 
 
-def sums_by_tensors(by_vector: Float[Tensor, "n M 3*N"], descriptors: Descriptors) -> Float[Tensor, "n 3 M"]:
-    """`pairs_kernel.sums` for another device; each pair is read from both sides, so the order of sums is fixed."""
-    by_vector = by_vector.view(*by_vector.shape[:2], 3, -1).permute(0, 2, 3, 1)
+def _through_forces(
+    by_forces: Float[Tensor, "n 3 M"],
+    rows: Int[Tensor, "n"],
+    descriptors: Descriptors,
+    by_gradients: Float[Tensor, "A M D"],
+) -> None:
+    """Write the derivative by dE_i/dG_i of a structure from the one by its forces: `_forces` transposed."""
+    if not _compiled(by_gradients):
+        through_forces_by_tensors(by_forces, rows, descriptors, by_gradients)
+        return
+    forces_kernel.through_forces(
+        *(by_forces.numpy(), rows.numpy(), descriptors.derivatives.view(-1).numpy()),
+        *(descriptors.neighbor_index.numpy(), by_gradients.numpy()),
+    )
+
+
+def forces_by_tensors(
+    gradients: Float[Tensor, "A M D"],
+    rows: Int[Tensor, "n"],
+    descriptors: Descriptors,
+    virial: Float[Tensor, "V 3 3"],
+) -> Float[Tensor, "n 3 M"]:
+    """`_forces` for another device or many threads; each pair is read from both sides: sums have a fixed order."""
+    product = gradients.index_select(0, rows) @ descriptors.derivatives
+    by_vector = product.view(*product.shape[:2], 3, -1).permute(0, 2, 3, 1)
     reverse = by_vector.flatten(0, 2).index_select(0, descriptors.reverse.flatten())
+    if len(virial):
+        virial += torch.einsum("icjm,ijd->mcd", by_vector, descriptors.vectors)
     return (by_vector - reverse.view(by_vector.shape)).sum(dim=2)
 
 
-def differences_by_tensors(by_atom: Float[Tensor, "n 3 M"], descriptors: Descriptors) -> Float[Tensor, "n 3*N M"]:
-    """`pairs_kernel.differences` for another device."""
-    return (by_atom[:, :, None] - by_atom[descriptors.neighbor_index].transpose(1, 2)).flatten(1, 2)
+def through_forces_by_tensors(
+    by_forces: Float[Tensor, "n 3 M"],
+    rows: Int[Tensor, "n"],
+    descriptors: Descriptors,
+    by_gradients: Float[Tensor, "A M D"],
+) -> None:
+    """`_through_forces` for another device or many threads."""
+    differences = by_forces[:, :, None] - by_forces[descriptors.neighbor_index].transpose(1, 2)
+    by_vector = differences.flatten(1, 2).transpose(1, 2)
+    by_gradients.index_copy_(0, rows, by_vector @ descriptors.derivatives.transpose(1, 2))

@@ -21,8 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
+from lmlp_stream.potential import few_atoms_kernel
 from lmlp_stream.potential.linear_algebra import product
-from lmlp_stream.potential.network import tanh_of_half_, through_tanh
+from lmlp_stream.potential.network import are_few, tanh_of_half_, through_tanh
 
 SPREAD = 0.3
 """Symmetry functions are divided by this: of the order of their standard deviations, and known before any atom is."""
@@ -133,6 +134,28 @@ class Features:
         by_function = gradients.view(1, len(by_argument), -1)
         product(by_argument[None], self.directions[None, :, some].mT, out=by_function, keep=1, factor=share)
 
+    def of_few(
+        self,
+        values: Float[Tensor, "n D"],
+        share: float,
+        member_energies: Float[Tensor, "n M"],
+        member_gradients: Float[Tensor, "n M D"],
+        energies: Float[Tensor, "n"],
+        gradients: Float[Tensor, "n D"],
+        beyond: Float[Tensor, "n"],
+        beyond_gradients: Float[Tensor, "n D"],
+    ) -> None:
+        """Do to members what `deviate` does, and write what `energies` and `excess` give, of few atoms on a CPU."""
+        few_atoms_kernel.linear(
+            *(values.numpy(), self.directions.numpy(), self.offsets.numpy(), self.coefficients.numpy()),
+            *(self.deviations.numpy(), share, member_energies.numpy(), member_gradients.numpy()),
+            *(energies.numpy(), gradients.numpy()),
+        )
+        few_atoms_kernel.excess(
+            *(values.numpy(), self.lowest.numpy(), self.highest.numpy(), MARGIN, LEAST_MARGIN),
+            *(beyond.numpy(), beyond_gradients.numpy()),
+        )
+
     def with_coefficients(self, coefficients: Float[Tensor, "F"]) -> "Features":
         """The same features with other coefficients."""
         return replace(self, coefficients=coefficients.to(self.coefficients))
@@ -158,14 +181,14 @@ class Features:
 
 
 def excess(
-    values: Float[Tensor, "n D"], lowest: Float[Tensor, "n D"], highest: Float[Tensor, "n D"]
+    values: Float[Tensor, "n D"], lowest: Float[Tensor, "D"], highest: Float[Tensor, "D"]
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n D"]]:
     """How far atoms are beyond a range, and the derivatives of this by the symmetry functions.
 
     The sum of fourth powers of excesses over symmetry functions, each in units of its margin: 0 within the range. Of
     squares, the second derivative would jump where a function leaves its range, and move the energy of dynamics.
     """
-    margin = (highest - lowest).mul_(MARGIN).add_(LEAST_MARGIN)
+    margin = (highest - lowest) * MARGIN + LEAST_MARGIN
     beyond = (values - values.clamp(lowest, highest)).div_(margin)
     cubes = beyond.square().mul_(beyond)
     return (cubes * beyond).sum(dim=1), cubes.mul_(4).div_(margin)
@@ -238,16 +261,20 @@ class LinearPart:
         sizes = [len(some) for some in batch.atoms_of.values()]
         values, structures = (array.index_select(0, batch.order) for array in (batch.values, batch.structure_index))
         mean, mean_gradient = energies.mean(dim=0), gradients.mean(dim=1)
-        by_element = []
-        parts = (torch.split(array, sizes) for array in (values, energies.T, gradients))
-        for z, of_values, of_energies, of_gradients in zip(batch.atoms_of, *parts, strict=True):
+        of_atoms, beyond = torch.empty_like(mean), torch.empty_like(mean)
+        by_function, change = torch.empty_like(mean_gradient), torch.empty_like(mean_gradient)
+        arrays = (values, energies.T, gradients, of_atoms, by_function, beyond, change)
+        parts = (torch.split(array, sizes) for array in arrays)
+        for z, of_values, of_energies, of_gradients, *found in zip(batch.atoms_of, *parts, strict=True):
             features = self.features[z]
+            if are_few(of_values):
+                features.of_few(of_values, self.share, of_energies, of_gradients, *found)
+                continue
             evaluated = features.evaluate(of_values)
-            ranges = (bound.expand_as(of_values) for bound in (features.lowest, features.highest))
-            by_element.append((*features.energies(evaluated), *ranges))
+            of_element = (*features.energies(evaluated), *excess(of_values, features.lowest, features.highest))
+            for array, part in zip(found, of_element, strict=True):
+                array.copy_(part)
             features.deviate(evaluated, self.share, of_energies, of_gradients)
-        of_atoms, by_function, lowest, highest = (torch.cat(parts) for parts in zip(*by_element, strict=True))
-        beyond, change = excess(values, lowest, highest)
         apart = of_atoms - mean
         apart_in_all, beyond_in_all = (
             part.new_zeros(batch.n_structures).index_add_(0, structures, part) for part in (apart, beyond)

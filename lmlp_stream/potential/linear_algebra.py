@@ -1,7 +1,7 @@
 """Products and triangular factors of matrices, by the library that is fastest on the processor.
 
-Where there is `OPENBLAS`, it computes twice as fast as torch on one thread, with the matrices that occur here
-(`tests/bench/linear_algebra.py`); everywhere else torch computes.
+`OPENBLAS`, where there is one, computes what it is faster at than torch (`tests/bench/linear_algebra.py`); torch
+computes the rest.
 """
 
 import ctypes
@@ -12,13 +12,8 @@ from torch import Tensor
 
 from lmlp_stream.potential.openblas import OPENBLAS, OpenBLAS
 
-MOST_THREADS = 2
-"""With more threads torch is faster. OpenBLAS keeps to one: its threads and those of torch wait for each other."""
 ROW_MAJOR, AS_IT_IS, TRANSPOSED = 101, 111, 112
 """How CBLAS calls the order of elements in memory."""
-SMALL = 100**3
-"""Up to so many multiplications OpenBLAS for Skylake-X reads matrices where they are; of larger ones it makes copies
-first (its `gemm_small_kernel_permit`)."""
 FEWEST_ROWS = 32
 """A large product of fewer rows at once is slower than one with copies."""
 
@@ -65,7 +60,7 @@ def lower_cholesky(matrix: Float[Tensor, "K K"]) -> Float[Tensor, "K K"] | None:
 
 
 def _faster_than_torch(array: Tensor) -> OpenBLAS | None:
-    return OPENBLAS if array.is_cpu and torch.get_num_threads() <= MOST_THREADS else None
+    return OPENBLAS if OPENBLAS and array.is_cpu and torch.get_num_threads() <= OPENBLAS.most_threads else None
 
 
 def _multiplied(library: OpenBLAS, left: Tensor, right: Tensor, out: Tensor, keep: float, factor: float) -> bool:
@@ -75,12 +70,12 @@ def _multiplied(library: OpenBLAS, left: Tensor, right: Tensor, out: Tensor, kee
     n_columns = right.shape[2]
     if multiply is None or right.shape != (count, n_inner, n_columns) or out.shape != (count, n_rows, n_columns):
         return False
-    if not (left.dtype == right.dtype == out.dtype and left.numel() and right.numel()):
+    if not (left.dtype == right.dtype == out.dtype and count and min(n_rows, n_inner, n_columns) >= library.fewest):
         return False
     (by_left, of_left), (by_right, of_right), (by_out, of_out) = _layout(left), _layout(right), _layout(out)
     if not (by_left and by_right and by_out == AS_IT_IS):
         return False
-    at_once = SMALL // (n_columns * n_inner) // 8 * 8
+    at_once = library.small // (n_columns * n_inner) // 8 * 8
     if by_left == TRANSPOSED or by_right == TRANSPOSED or at_once < FEWEST_ROWS:
         at_once = n_rows
     to_left, to_right, to_out = left.stride(0), right.stride(0), out.stride(0)

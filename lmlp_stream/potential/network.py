@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lmlp_stream.potential import few_atoms_kernel
 from lmlp_stream.potential.linear_algebra import product
 
 Parameters = Mapping[str, Tensor]
@@ -30,6 +32,9 @@ CONSTANT_SPREAD = 1e-6
 
 LAST_LAYER_SHARE = 0.1
 """Initial output weights are this share of unit variance, so that members begin about 0.1 eV per atom apart."""
+
+MOST_OF_FEW = 16
+"""Atoms of an element up to which compiled code for few atoms is faster than products of tensors."""
 
 
 def init_network(
@@ -109,6 +114,12 @@ class Folded:
     weights: tuple[Float[Tensor, "M i o"], ...]
     biases: tuple[Float[Tensor, "M 1 o"], ...]
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """All of it in the same memory, of a network on a CPU."""
+        weights, biases = (tuple(part.numpy() for part in parts) for parts in (self.weights, self.biases))
+        return self.center.numpy(), weights, biases
+
 
 def fold(parameters: Parameters) -> Folded:
     """The folded form of parameters."""
@@ -153,6 +164,21 @@ def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Flo
         by_input.insert(0, through_tanh_(by_hidden, hidden[layer]))
     product(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
     return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input)
+
+
+def are_few(values: Float[Tensor, "n D"]) -> bool:
+    """Whether `forth_and_back_of_few` is to take atoms with these symmetry functions."""
+    return values.is_cpu and len(values) <= MOST_OF_FEW
+
+
+def forth_and_back_of_few(
+    network: Folded,
+    values: Float[Tensor, "n D"],
+    energies: Float[Tensor, "M n"],
+    gradients: Float[Tensor, "n M D"],
+) -> None:
+    """Write atomic energies and their derivatives by the symmetry functions: `forth_and_back` of few atoms on a CPU."""
+    few_atoms_kernel.networks(values.numpy(), *network.arrays, energies.numpy(), gradients.numpy())
 
 
 def gradient_of(

@@ -10,10 +10,36 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
-from lmlp_stream.potential.network import Folded, Parameters, Pass, forth_and_back, gradient_of
+from lmlp_stream.potential.network import (
+    Folded,
+    Parameters,
+    Pass,
+    are_few,
+    forth_and_back,
+    forth_and_back_of_few,
+    gradient_of,
+)
 
 Passes = dict[int, Pass]
 """By atomic number, in the order of `Batch.atoms_of`."""
+
+
+def energies_and_gradients(
+    folded: Mapping[int, Folded], batch: Batch
+) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"]]:
+    """Atomic energies of all members in eV and their derivatives by G, both in `batch.order`."""
+    n_atoms, n_functions = batch.values.shape
+    n_members = len(next(iter(folded.values())).biases[0])
+    values = batch.values.index_select(0, batch.order)
+    energies, gradients = values.new_empty(n_members, n_atoms), values.new_empty(n_atoms, n_members, n_functions)
+    sizes = [len(atoms) for atoms in batch.atoms_of.values()]
+    parts = (torch.split(values, sizes), torch.split(energies, sizes, dim=1), torch.split(gradients, sizes))
+    for z, of_values, of_energies, of_gradients in zip(batch.atoms_of, *parts, strict=True):
+        if are_few(of_values) and len(folded[z].weights) > 1:
+            forth_and_back_of_few(folded[z], of_values, of_energies, of_gradients)
+        else:
+            of_energies.copy_(forth_and_back(folded[z], of_values, of_gradients).energies)
+    return energies, gradients
 
 
 def forth_and_back_of_all(

@@ -12,34 +12,47 @@ from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 
 AVX_512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 """What OpenBLAS's kernels for Skylake-X ask of a processor."""
+AVX_2 = ("avx2", "fma")
+"""What those for Haswell ask."""
+SMALL_OF_SKYLAKE_X = 100**3
+"""Its `gemm_small_kernel_permit`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenBLAS:
-    """Functions of the library, which computes on one thread.
+    """Functions of the library, which computes on one thread, and where they are faster than torch.
 
     Attributes:
         multiply: `cblas_?gemm_batch_strided` by precision.
         factorize: `dpotrf` of LAPACK.
+        most_threads: Threads up to which one of this library is faster than torch on all of them. It keeps to one: its
+            threads and those of torch wait for each other.
+        fewest: Rows, columns and what is summed over that a product needs, so that it is faster.
+        small: Up to so many multiplications, matrices are read where they are; of larger ones copies are made first.
     """
 
     multiply: dict[torch.dtype, Callable[..., None]]
     factorize: Callable[..., None]
+    most_threads: int
+    fewest: int
+    small: int
 
 
 def load() -> OpenBLAS | None:
     """The library of the wheel `scipy-openblas64`; None where it is not the fastest, or not installed.
 
     The MKL that torch brings leaves the AVX-512 units of AMD's processors idle, and so would the wheel: it holds no
-    kernels of Zen processors, and would take those of Haswell without a word.
+    kernels of Zen processors, and would take those of Haswell without a word. These are a tenth faster than MKL on an
+    AMD processor without AVX-512, but not for matrices of few rows.
     """
     features = get_host_cpu_features()
-    if not (get_host_cpu_name().startswith("znver") and all(features.get(name) for name in AVX_512)):
+    if not (get_host_cpu_name().startswith("znver") and all(features.get(name) for name in AVX_2)):
         return None
+    wide = all(features.get(name) for name in AVX_512)
     try:
         installed = files("scipy-openblas64") or []
         path = next(str(file.locate()) for file in installed if file.name.startswith("libscipy_openblas"))
-        with _environment(OPENBLAS_CORETYPE="SkylakeX", OPENBLAS_NUM_THREADS="1"):
+        with _environment(OPENBLAS_CORETYPE="SkylakeX" if wide else "Haswell", OPENBLAS_NUM_THREADS="1"):
             library = ctypes.CDLL(path)
     except (PackageNotFoundError, StopIteration, OSError):
         return None
@@ -53,7 +66,9 @@ def load() -> OpenBLAS | None:
     factorize, by_reference = library["scipy_dpotrf_64_"], ctypes.POINTER(number)
     factorize.argtypes = (ctypes.c_char_p, by_reference, pointer, by_reference, by_reference, ctypes.c_size_t)
     factorize.restype = None
-    return OpenBLAS(multiply, factorize)
+    if wide:
+        return OpenBLAS(multiply, factorize, most_threads=2, fewest=1, small=SMALL_OF_SKYLAKE_X)
+    return OpenBLAS(multiply, factorize, most_threads=1, fewest=32, small=0)
 
 
 @contextmanager

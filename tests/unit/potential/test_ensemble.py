@@ -163,8 +163,8 @@ def test_a_loss_is_told_what_the_networks_alone_predict() -> None:
     model.loss_gradient(batch, told.by_energy, told.by_forces)
     model.linear = None
     plain = model.predict(batch)
-    assert torch.equal(told.energy, plain.energy)
-    assert torch.equal(torch.cat(told.forces).permute(2, 0, 1), plain.forces)
+    torch.testing.assert_close(told.energy, plain.energy, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(torch.cat(told.forces).permute(2, 0, 1), plain.forces, rtol=1e-12, atol=1e-12)
 
 
 def test_the_gradient_of_a_loss_of_energies_and_forces_is_the_slope_of_the_loss() -> None:

@@ -1,4 +1,4 @@
-"""The compiled map between pairs and atoms, and the one by tensors that another device takes."""
+"""Forces by compiled code and by the tensors that another device takes, and their transposed map."""
 
 import pytest
 import torch
@@ -6,40 +6,74 @@ from ase import Atoms
 
 from lmlp_stream.atoms.structure import from_ase
 from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions
-from lmlp_stream.potential.forces import _differences, _sums, differences_by_tensors, sums_by_tensors
+from lmlp_stream.potential.forces import _forces, _through_forces, forces_by_tensors, through_forces_by_tensors
 from tests.unit.potential.test_ensemble import ALONE, CPU, ETHANOL, SLAB, SPEC, THIN_CELL
 
-MEMBERS = 3
+PAIR = Atoms("HCl", positions=[[0, 0, 0], [0, 0, 1.3]])
+KINDS = pytest.mark.parametrize(
+    "atoms", [ETHANOL, THIN_CELL, SLAB, PAIR, ALONE], ids=["ethanol", "thin cell", "slab", "pair", "alone"]
+)
+NUMBERS = pytest.mark.parametrize("members", [1, 2, 3])
+EXACT = {"rtol": 1e-11, "atol": 1e-11}
 
 
 def descriptors_of(atoms: Atoms) -> Descriptors:
     return SymmetryFunctions(SPEC, torch.float64, CPU).evaluate(from_ase(atoms))
 
 
-def pairs_and_atoms(descriptors: Descriptors) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers of the vectors of each pair, 0 in the padding as derivatives are, and of each atom."""
+def numbers(descriptors: Descriptors, members: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """dE/dG of more atoms than the structure has, its rows among them, and a derivative by its forces."""
     generator = torch.Generator().manual_seed(2)
-    n_atoms, n_neighbors = descriptors.neighbor_index.shape
-    by_vector = torch.randn(n_atoms, MEMBERS, 3, n_neighbors, generator=generator, dtype=torch.float64)
-    by_vector *= (descriptors.vectors.abs().sum(dim=2) > 0)[:, None, None]
-    return by_vector.flatten(2), torch.randn(n_atoms, 3, MEMBERS, generator=generator, dtype=torch.float64)
+    n_atoms, n_functions = descriptors.values.shape
+    gradients = torch.randn(n_atoms + 2, members, n_functions, generator=generator, dtype=torch.float64)
+    rows = torch.randperm(n_atoms + 2, generator=generator)[:n_atoms]
+    return gradients, rows, torch.randn(n_atoms, 3, members, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("atoms", [ETHANOL, THIN_CELL, SLAB, ALONE], ids=["ethanol", "thin cell", "slab", "alone"])
-def test_compiled_code_and_tensors_agree(atoms: Atoms) -> None:
+@KINDS
+@NUMBERS
+def test_compiled_code_and_tensors_agree(atoms: Atoms, members: int) -> None:
     descriptors = descriptors_of(atoms)
-    by_vector, by_atom = pairs_and_atoms(descriptors)
-    exact = {"rtol": 1e-12, "atol": 1e-12}
-    torch.testing.assert_close(_sums(by_vector, descriptors), sums_by_tensors(by_vector, descriptors), **exact)
-    torch.testing.assert_close(
-        _differences(by_atom, descriptors), differences_by_tensors(by_atom, descriptors), **exact
+    gradients, rows, by_forces = numbers(descriptors, members)
+    compiled, by_tensors = torch.zeros(2, members, 3, 3, dtype=torch.float64)
+    forces = _forces(gradients, rows, descriptors, compiled)
+    torch.testing.assert_close(forces, forces_by_tensors(gradients, rows, descriptors, by_tensors), **EXACT)
+    torch.testing.assert_close(compiled, by_tensors, **EXACT)
+    found, expected = gradients.clone(), gradients.clone()
+    _through_forces(by_forces, rows, descriptors, found)
+    through_forces_by_tensors(by_forces, rows, descriptors, expected)
+    torch.testing.assert_close(found, expected, **EXACT)
+    others = torch.ones(len(gradients), dtype=torch.bool).index_fill(0, rows, value=False)
+    assert torch.equal(found[others], gradients[others])
+
+
+@KINDS
+@NUMBERS
+def test_both_maps_are_each_others_transpose(atoms: Atoms, members: int) -> None:
+    descriptors = descriptors_of(atoms)
+    gradients, rows, by_forces = numbers(descriptors, members)
+    forth = (_forces(gradients, rows, descriptors, gradients.new_empty(0, 3, 3)) * by_forces).sum()
+    by_gradients = torch.empty_like(gradients)
+    _through_forces(by_forces, rows, descriptors, by_gradients)
+    back = (by_gradients[rows] * gradients[rows]).sum()
+    torch.testing.assert_close(forth, back, rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("atoms", [ETHANOL, PAIR], ids=["ethanol", "pair"])
+def test_what_lies_beyond_the_last_row_is_not_read(atoms: Atoms) -> None:
+    descriptors = descriptors_of(atoms)
+    gradients, rows, by_forces = numbers(descriptors, 3)
+    expected = _forces(gradients, rows, descriptors, gradients.new_empty(0, 3, 3))
+    size = descriptors.derivatives.numel()
+    room = torch.full((size + 64,), torch.nan, dtype=torch.float64)
+    room[:size] = descriptors.derivatives.view(-1)
+    within = Descriptors(
+        values=descriptors.values,
+        derivatives=room[:size].view(descriptors.derivatives.shape),
+        neighbor_index=descriptors.neighbor_index,
+        reverse=descriptors.reverse,
+        vectors=descriptors.vectors,
     )
-
-
-@pytest.mark.parametrize("atoms", [ETHANOL, THIN_CELL, SLAB], ids=["ethanol", "thin cell", "slab"])
-def test_both_maps_are_each_others_transpose(atoms: Atoms) -> None:
-    descriptors = descriptors_of(atoms)
-    by_vector, by_atom = pairs_and_atoms(descriptors)
-    forth = (_sums(by_vector, descriptors) * by_atom).sum()
-    back = (_differences(by_atom, descriptors).transpose(1, 2) * by_vector).sum()
-    torch.testing.assert_close(forth, back, rtol=1e-11, atol=1e-11)
+    assert torch.equal(_forces(gradients, rows, within, gradients.new_empty(0, 3, 3)), expected)
+    _through_forces(by_forces, rows, within, gradients)
+    assert gradients.isfinite().all()

@@ -1,0 +1,94 @@
+"""Products of a few rows with a matrix whose rows are short, compiled for the CPU.
+
+Loops along a row of the matrix go on to the next multiple of `LANES`, which vectorises without a remainder: what they
+read beyond its end belongs to the next row, and ends where nobody looks or meets a zero. The last rows are read as they
+are. Axes: R rows, K rows of the matrix, C numbers in each, W lanes (C rounded up).
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from lmlp_stream.atoms.compiled import compiled
+
+LANES = 8
+"""Rows are read to a multiple of this."""
+
+
+@compiled
+def lanes(n: int) -> int:
+    """W of so many numbers."""
+    return (n + LANES - 1) // LANES * LANES
+
+
+@compiled
+def _n_whole(n_rows: int, width: int, n_lanes: int) -> int:
+    """How many rows can be read beyond their end without leaving the matrix, a multiple of 4."""
+    return max(0, n_rows - max(n_lanes - 1, 0) // max(width, 1)) // 4 * 4
+
+
+@compiled
+def add_product(
+    left: Float[np.ndarray, "R K"], matrix: Float[np.ndarray, "K*C"], out: Float[np.ndarray, "R+1 W"]
+) -> None:
+    """Add left · matrix; the last row of `out` and its last columns are working memory."""
+    (n_rows, n_inner), n_lanes = left.shape, out.shape[1]
+    width = len(matrix) // max(n_inner, 1)
+    n_whole = _n_whole(n_inner, width, n_lanes)
+    for k in range(0, n_whole, 4):
+        row_0, row_1 = matrix[k * width : k * width + n_lanes], matrix[(k + 1) * width : (k + 1) * width + n_lanes]
+        row_2, row_3 = (
+            matrix[(k + 2) * width : (k + 2) * width + n_lanes],
+            matrix[(k + 3) * width : (k + 3) * width + n_lanes],
+        )
+        for r in range(0, n_rows, 2):
+            one, other = left[r], left[min(r + 1, n_rows - 1)]
+            a_0, a_1, a_2, a_3 = one[k], one[k + 1], one[k + 2], one[k + 3]
+            b_0, b_1, b_2, b_3 = other[k], other[k + 1], other[k + 2], other[k + 3]
+            of_one, of_other = out[r], out[r + 1]
+            for t in range(n_lanes):
+                of_one[t] += a_0 * row_0[t] + a_1 * row_1[t] + a_2 * row_2[t] + a_3 * row_3[t]
+                of_other[t] += b_0 * row_0[t] + b_1 * row_1[t] + b_2 * row_2[t] + b_3 * row_3[t]
+    for k in range(n_whole, n_inner):
+        for r in range(n_rows):
+            for t in range(width):
+                out[r, t] += left[r, k] * matrix[k * width + t]
+
+
+@compiled
+def product_with_rows(
+    left: Float[np.ndarray, "R W"], matrix: Float[np.ndarray, "K*C"], out: Float[np.ndarray, "R K"]
+) -> None:
+    """Write left · matrixᵀ, or of the first columns of the matrix where `left` has fewer.
+
+    What `left` has beyond C must be zero.
+    """
+    (n_rows, n_out), n_lanes = out.shape, left.shape[1]
+    zero, width = out.dtype.type(0), len(matrix) // max(n_out, 1)
+    n_whole = _n_whole(n_out, width, n_lanes)
+    for k in range(0, n_whole, 4):
+        row_0, row_1 = matrix[k * width : k * width + n_lanes], matrix[(k + 1) * width : (k + 1) * width + n_lanes]
+        row_2, row_3 = (
+            matrix[(k + 2) * width : (k + 2) * width + n_lanes],
+            matrix[(k + 3) * width : (k + 3) * width + n_lanes],
+        )
+        for r in range(0, n_rows, 2):
+            last = min(r + 1, n_rows - 1)
+            one, other, of_one, of_other = left[r], left[last], out[r], out[last]
+            a_0, a_1, a_2, a_3, b_0, b_1, b_2, b_3 = zero, zero, zero, zero, zero, zero, zero, zero
+            for t in range(n_lanes):
+                a_0 += one[t] * row_0[t]
+                a_1 += one[t] * row_1[t]
+                a_2 += one[t] * row_2[t]
+                a_3 += one[t] * row_3[t]
+                b_0 += other[t] * row_0[t]
+                b_1 += other[t] * row_1[t]
+                b_2 += other[t] * row_2[t]
+                b_3 += other[t] * row_3[t]
+            of_one[k], of_one[k + 1], of_one[k + 2], of_one[k + 3] = a_0, a_1, a_2, a_3
+            of_other[k], of_other[k + 1], of_other[k + 2], of_other[k + 3] = b_0, b_1, b_2, b_3
+    for k in range(n_whole, n_out):
+        for r in range(n_rows):
+            total = zero
+            for t in range(min(width, n_lanes)):
+                total += left[r, t] * matrix[k * width + t]
+            out[r, k] = total

@@ -35,7 +35,8 @@ class Batch:
         rows: Place of each atom in `order`.
         atoms_of: The part of `order` that each element has, by atomic number.
         values: Symmetry functions G.
-        descriptors: Neighbors and derivatives of each structure; by far the largest arrays, so not copied.
+        descriptors: Neighbors and derivatives of each structure; by far the largest arrays, so not copied. Those of all
+            structures as one in a padded batch (`padding`).
         volume: Cell volume in Å³; NaN where the structure does not repeat in all three directions.
         any_volume: Whether any volume is a number.
         n_atoms: Atoms of each structure.

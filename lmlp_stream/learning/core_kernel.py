@@ -19,7 +19,7 @@ def step(
 ) -> None:
     """Change a parameter and its moments in place by one step without plasticity.
 
-    Eckhoff & Reiher 2024 (doi 10.1088/2632-2153/ad1f76), eqs. 1-11, in the order of `CoRe._step_by_tensors`.
+    Eckhoff & Reiher 2024 (doi 10.1088/2632-2153/ad1f76), eqs. 1-11, in the order of `CoRe.step_by_tensors`.
 
     Args:
         parameter: What is optimized.

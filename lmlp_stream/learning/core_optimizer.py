@@ -11,6 +11,7 @@ from math import exp, sqrt
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lmlp_stream.config import CoreConfig
@@ -23,37 +24,45 @@ SETTLED_SHARE = 0.1
 """The largest step size of a settled group falls to this share of the configured one."""
 TOP_SCORE_TOLERANCE = 0.999999
 """A score this close to the k-th highest counts as among the k highest (authors' code)."""
+N_SETTINGS = 6
+"""Numbers that `CoRe.settings` tells."""
 
 
 @dataclass(slots=True)
 class _Group:
+    """Tensors with a step count of their own; moments of all of them lie in one array each, at one address for ever."""
+
     parameters: list[Tensor]
     weight_decay: list[float]
     n_frozen: list[int]
-    gradient: list[Tensor]
-    squared: list[Tensor]
-    step_size: list[Tensor]
-    score: list[Tensor]
+    gradient: Float[Tensor, "T"]
+    squared: Float[Tensor, "T"] | None
+    step_size: Float[Tensor, "T"]
+    score: Float[Tensor, "T"] | None
     arrays: list[tuple[np.ndarray, ...]] = field(default_factory=list)
     n_steps: int = 0
 
     def moments(self) -> Iterator[tuple[str, list[Tensor]]]:
         """The state of each kind by name, in one order."""
-        yield "gradient", self.gradient
-        yield "squared", self.squared
-        yield "step_size", self.step_size
-        yield "score", self.score
+        for name in ("gradient", "squared", "step_size", "score"):
+            moment = getattr(self, name)
+            yield name, [] if moment is None else self.parts(moment)
+
+    def parts(self, moment: Float[Tensor, "T"]) -> list[Tensor]:
+        """What an array holds of each parameter, in its shape."""
+        parts = torch.split(moment, [parameter.numel() for parameter in self.parameters])
+        return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
     @property
     def in_one_pass(self) -> bool:
         """Whether compiled code can make the step: on a CPU, where gradients are averaged and no scores are kept."""
         on_cpu = all(tensor.device.type == "cpu" for tensor in self.parameters)
-        return on_cpu and bool(self.squared) and not self.score
+        return on_cpu and self.squared is not None and self.score is None
 
     def flat(self) -> list[tuple[np.ndarray, ...]]:
         """Parameter, gradient, squared and step size of each tensor as flat arrays of the same memory."""
-        tensors = zip(self.parameters, self.gradient, self.squared, self.step_size, strict=True)
-        return [tuple(_flat(tensor) for tensor in of_one) for of_one in tensors]
+        moments = [of_one for name, of_one in self.moments() if name != "score"]
+        return [tuple(_flat(tensor) for tensor in of_one) for of_one in zip(self.parameters, *moments, strict=True)]
 
 
 class CoRe:
@@ -92,7 +101,7 @@ class CoRe:
         """
         if key in self._groups:
             raise ValueError(f"group {key} exists")
-        history = self._config.score_history > 0
+        flat = torch.cat([tensor.detach().flatten() for tensor in parameters])
         shares = _repeated(frozen or [self._config.frozen], len(parameters))
         self._groups[key] = _Group(
             parameters=list(parameters),
@@ -100,10 +109,10 @@ class CoRe:
             n_frozen=[
                 int(share * self._rows(tensor).shape[1]) for share, tensor in zip(shares, parameters, strict=True)
             ],
-            gradient=[torch.zeros_like(tensor) for tensor in parameters],
-            squared=[torch.zeros_like(tensor) for tensor in parameters] if self._config.betas[3] >= 0 else [],
-            step_size=[torch.full_like(tensor, self._config.learning_rate) for tensor in parameters],
-            score=[torch.zeros_like(tensor) for tensor in parameters] if history else [],
+            gradient=torch.zeros_like(flat),
+            squared=torch.zeros_like(flat) if self._config.betas[3] >= 0 else None,
+            step_size=torch.full_like(flat, self._config.learning_rate),
+            score=torch.zeros_like(flat) if self._config.score_history else None,
         )
 
     def n_steps(self, key: int) -> int:
@@ -114,9 +123,9 @@ class CoRe:
     def rescale(self, key: int, index: int, factor: Tensor) -> None:
         """Take over that tensor `index` of a group was multiplied by `factor` where the loss stayed what it was."""
         group = self._groups[key]
-        group.gradient[index].div_(factor)
-        if group.squared:
-            group.squared[index].div_(factor.square())
+        group.parts(group.gradient)[index].div_(factor)
+        if group.squared is not None:
+            group.parts(group.squared)[index].div_(factor.square())
 
     @torch.no_grad()
     def step(self, gradients: Mapping[int, Sequence[Tensor]]) -> None:
@@ -126,19 +135,79 @@ class CoRe:
             gradients: Gradient of the loss for each tensor of each group that takes part.
         """
         for key, raw in gradients.items():
-            self._step_group(self._groups[key], list(raw))
+            group = self._groups[key]
+            if group.in_one_pass:
+                self._step_in_one_pass(group, list(raw))
+            else:
+                settings = torch.tensor(self.settings(key), dtype=torch.float64).to(group.gradient)
+                self.step_by_tensors(key, raw, settings, torch.ones_like(settings[0], dtype=torch.bool))
+            self.count(key)
 
-    def _step_group(self, group: _Group, raw: list[Tensor]) -> None:
-        beta_a, beta_b, beta_c, _ = self._config.betas
-        beta_1 = beta_b + (beta_a - beta_b) * exp(-((group.n_steps / beta_c) ** 2))
-        if group.in_one_pass:
-            self._step_in_one_pass(group, raw, beta_1)
+    def settings(self, key: int) -> tuple[float, ...]:
+        """What the next step of a group depends on, besides its moments: `N_SETTINGS` numbers.
+
+        beta_1, 1 - beta_1^n, 1 - beta_2^n, the smallest and the largest step size, and whether scores have a history.
+        """
+        group, history = self._groups[key], self._config.score_history
+        beta_1, beta_2, n_steps = self._beta_1(group), self._config.betas[3], group.n_steps + 1
+        return (
+            beta_1,
+            1.0 - beta_1**n_steps,
+            1.0 - beta_2**n_steps,
+            *self._bounds(group),
+            float(group.n_steps >= history),
+        )
+
+    def step_by_tensors(
+        self, key: int, raw: Sequence[Tensor], settings: Float[Tensor, "6"], moves: Bool[Tensor, ""]
+    ) -> None:
+        """Change parameters and moments of a group in place by one step, which `count` is to count.
+
+        Nothing is read from the device, so that a CUDA graph can hold the step.
+
+        Args:
+            key: Name of the group.
+            raw: Gradient of the loss for each tensor.
+            settings: What `settings` tells.
+            moves: Whether anything changes at all; where not, gradients need not be finite.
+        """
+        group, beta_2 = self._groups[key], self._config.betas[3]
+        beta_1, correction, squared_correction, smallest, largest, has_history = settings.unbind()
+        slope = torch.cat([tensor.flatten() for tensor in raw])
+        averaged = slope.lerp(group.gradient, beta_1)
+        plasticity, score = self._plasticity(group, has_history > 0)
+        step_size = group.step_size * self._factors(averaged * group.gradient * plasticity)
+        step_size = step_size.clamp(smallest, largest)
+        squared = None
+        if group.squared is None:
+            update = averaged.sign()
         else:
-            self._step_by_tensors(group, raw, beta_1)
-        group.n_steps += 1
+            squared = (group.squared * beta_2).addcmul_(slope, slope, value=1.0 - beta_2)
+            update = (averaged / correction).div_((squared / squared_correction).sqrt_().add_(EPSILON))
+        update.mul_(step_size).mul_(plasticity)
+        if score is not None:
+            score = score.addcmul(averaged, update, value=1.0 / self._config.score_history)
+        moments = (group.gradient, group.squared, group.step_size, group.score)
+        for moment, moved in zip(moments, (averaged, squared, step_size, score), strict=True):
+            if moment is not None and moved is not None:
+                torch.where(moves, moved, moment, out=moment)
+        changes = group.parts(update.masked_fill_(~moves, 0))
+        decays = torch._foreach_abs(changes)
+        torch._foreach_mul_(decays, [-decay for decay in group.weight_decay])
+        torch._foreach_mul_(decays, group.parameters)
+        torch._foreach_add_(group.parameters, decays)
+        torch._foreach_sub_(group.parameters, changes)
 
-    def _step_in_one_pass(self, group: _Group, raw: list[Tensor], beta_1: float) -> None:
-        beta_2, n_steps = self._config.betas[3], group.n_steps + 1
+    def count(self, key: int) -> None:
+        """Take note that a group took part in a step."""
+        self._groups[key].n_steps += 1
+
+    def _beta_1(self, group: _Group) -> float:
+        beta_a, beta_b, beta_c, _ = self._config.betas
+        return beta_b + (beta_a - beta_b) * exp(-((group.n_steps / beta_c) ** 2))
+
+    def _step_in_one_pass(self, group: _Group, raw: list[Tensor]) -> None:
+        beta_1, beta_2, n_steps = self._beta_1(group), self._config.betas[3], group.n_steps + 1
         corrections = (1.0 / (1.0 - beta_1**n_steps), 1.0 / (1.0 - beta_2**n_steps))
         shared = (beta_1, beta_2, *corrections, *self._config.etas, *self._bounds(group), EPSILON)
         arrays = group.arrays = group.arrays or group.flat()
@@ -148,54 +217,30 @@ class CoRe:
         ):
             core_kernel.step(parameter, _flat(slope.contiguous()), gradient, squared, step_size, settings[decay])
 
-    def _step_by_tensors(self, group: _Group, raw: list[Tensor], beta_1: float) -> None:
-        beta_2 = self._config.betas[3]
-        if beta_2 >= 0:
-            torch._foreach_mul_(group.squared, beta_2)
-            torch._foreach_addcmul_(group.squared, raw, raw, value=1.0 - beta_2)
-        averaged = list(torch._foreach_lerp(raw, group.gradient, beta_1))
-        plasticity = self._plasticity(group)
-        self._adapt_step_sizes(group, averaged, plasticity)
-        update = _direction(group, averaged, beta_1, beta_2)
-        torch._foreach_mul_(update, group.step_size)
-        if plasticity:
-            torch._foreach_mul_(update, plasticity)
-        if group.score:
-            torch._foreach_addcmul_(group.score, averaged, update, value=1.0 / self._config.score_history)
-        for parameter, change, decay in zip(group.parameters, update, group.weight_decay, strict=True):
-            if decay > 0:
-                parameter.add_(change.abs().mul_(-decay).mul_(parameter))
-        torch._foreach_sub_(group.parameters, update)
-        group.gradient = averaged
+    def _plasticity(
+        self, group: _Group, has_history: Bool[Tensor, ""]
+    ) -> tuple[Float[Tensor, "T"] | float, Float[Tensor, "T"] | None]:
+        """Factors P, 0 for the highest-scored weights and 1 elsewhere and without a history; and faded scores."""
+        if group.score is None or not any(group.n_frozen):
+            return 1.0, group.score
+        factors, scores = [], []
+        for score, n_frozen in zip(group.parts(group.score), group.n_frozen, strict=True):
+            factor, faded = torch.ones_like(score), score
+            if n_frozen:
+                rows = self._rows(score)
+                threshold = TOP_SCORE_TOLERANCE * rows.topk(n_frozen, dim=1).values[:, -1:]
+                factor = (rows < threshold).to(score.dtype)
+                faded = score * (1.0 - 1.0 / self._config.score_history)
+            factors.append(factor.flatten())
+            scores.append(faded.flatten())
+        plasticity = torch.where(has_history, torch.cat(factors), 1)
+        return plasticity, torch.where(has_history, torch.cat(scores), group.score)
 
-    def _plasticity(self, group: _Group) -> list[Tensor]:
-        """Factors P, 0 for the highest-scored weights and 1 elsewhere; empty while all are 1."""
-        history = self._config.score_history
-        if not history or group.n_steps < history or not any(group.n_frozen):
-            return []
-        factors = []
-        for score, n_frozen in zip(group.score, group.n_frozen, strict=True):
-            if n_frozen == 0:
-                factors.append(torch.ones_like(score))
-                continue
-            rows = self._rows(score)
-            threshold = TOP_SCORE_TOLERANCE * rows.topk(n_frozen, dim=1).values[:, -1:]
-            factors.append((rows < threshold).to(score.dtype).reshape(score.shape))
-            score.mul_(1.0 - 1.0 / history)
-        return factors
-
-    def _adapt_step_sizes(self, group: _Group, averaged: list[Tensor], plasticity: list[Tensor]) -> None:
-        agreement = list(torch._foreach_mul(averaged, group.gradient))
-        if plasticity:
-            torch._foreach_mul_(agreement, plasticity)
+    def _factors(self, agreement: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
+        """What step sizes are multiplied by, by whether a gradient agrees with those before."""
         eta_minus, eta_plus = self._config.etas
-        for factor in agreement:
-            rises, falls = factor > 0, factor < 0
-            factor.fill_(1.0).masked_fill_(rises, eta_plus).masked_fill_(falls, eta_minus)
-        torch._foreach_mul_(group.step_size, agreement)
-        smallest, largest = self._bounds(group)
-        torch._foreach_clamp_min_(group.step_size, smallest)
-        torch._foreach_clamp_max_(group.step_size, largest)
+        rises, falls = agreement > 0, agreement < 0
+        return agreement.fill_(1.0).masked_fill_(rises, eta_plus).masked_fill_(falls, eta_minus)
 
     def _bounds(self, group: _Group) -> tuple[float, float]:
         """Smallest and largest step size of a group now; the largest falls once it has settled (our extension).
@@ -233,18 +278,6 @@ class CoRe:
             for moment, tensors in group.moments():
                 for index, tensor in enumerate(tensors):
                     tensor.copy_(state[f"{key}.{index}.{moment}"])
-
-
-def _direction(group: _Group, averaged: list[Tensor], beta_1: float, beta_2: float) -> list[Tensor]:
-    """Update u before step sizes: bias-corrected as in Adam, or the sign alone where beta_2 < 0."""
-    if beta_2 < 0:
-        return [tensor.sign() for tensor in averaged]
-    update = list(torch._foreach_div(averaged, 1.0 - beta_1 ** (group.n_steps + 1)))
-    spread = list(torch._foreach_div(group.squared, 1.0 - beta_2 ** (group.n_steps + 1)))
-    torch._foreach_sqrt_(spread)
-    torch._foreach_add_(spread, EPSILON)
-    torch._foreach_div_(update, spread)
-    return update
 
 
 def _flat(tensor: Tensor) -> np.ndarray:

@@ -4,7 +4,7 @@
 
 with structures s, force components c and the weight w_s of a structure; a missing label (NaN) takes no part in either
 sum. Members share no parameter, so the gradient of Σ_m L_m is that of every member alone. Axes: M members, S
-structures, n atoms of one structure.
+structures, n atoms of one part of a batch: of a structure, or of all of a padded batch.
 """
 
 import torch
@@ -18,7 +18,7 @@ from lmlp_stream.learning import loss_kernel
 class Loss:
     """The loss of one micro-batch: is told what all members predict, answers with its derivative, and adds up.
 
-    Energies are told once, forces once of each structure, in the order of the batch; then its values are known.
+    Energies are told once, forces once of each part, in the order of the batch; then its values are known.
 
     Args:
         batch: Labels, structure weights and sizes.
@@ -28,6 +28,7 @@ class Loss:
 
     def __init__(self, batch: Batch, *, energy_weight: float, force_weight: float) -> None:
         sizes = [len(descriptors.values) for descriptors in batch.descriptors]
+        self._all_at_once = batch.structure_index if len(sizes) < batch.n_structures else None
         has_energy, has_force = ~torch.isnan(batch.energy), ~torch.isnan(batch.forces)
         n_components = batch.weight.new_zeros(batch.n_structures)
         n_components.index_add_(0, batch.structure_index, has_force.sum(dim=1).to(n_components.dtype))
@@ -49,16 +50,17 @@ class Loss:
         return 2 * self._of_energies / self._n_atoms * residual
 
     def by_forces(self, forces: Float[Tensor, "n 3 M"]) -> Float[Tensor, "n 3 M"]:
-        """Derivative of Σ_m L_m by forces in eV/Å of the next structure, in their place."""
+        """Derivative of Σ_m L_m by forces in eV/Å of the next part, in their place on a CPU."""
         index = self._n_told
         self._n_told += 1
-        labels, factor, square = self._forces[index], 2 * self._of_components[index], self._force_squares[index, None]
-        if forces.is_cpu:
-            loss_kernel.by_forces(forces.numpy(), labels.numpy(), float(factor), square.numpy())
+        if self._all_at_once is None:
+            labels, square = self._forces[index], self._force_squares[index, None]
+            loss_kernel.by_forces(forces.numpy(), labels.numpy(), 2 * float(self._of_components[index]), square.numpy())
             return forces
-        residual = torch.where(torch.isnan(labels)[:, :, None], 0, forces - labels[:, :, None])
-        square.copy_(residual.square().mean(dim=2).sum())
-        return torch.mul(residual, factor, out=forces)
+        labels = self._forces[index][:, :, None]
+        residual = torch.where(torch.isnan(labels), 0, forces - labels)
+        self._force_squares.index_add_(0, self._all_at_once, residual.square().mean(dim=2).sum(dim=1))
+        return residual * (2 * self._of_components[self._all_at_once])[:, None, None]
 
     @property
     def energy(self) -> Float[Tensor, ""]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.elements import ATOMIC_NUMBERS, SYMBOLS
+from lmlp_stream.atoms.padding import Capacity
 from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
 from lmlp_stream.config import Config
 from lmlp_stream.errors import ConfigError, DivergedError
@@ -17,6 +18,7 @@ from lmlp_stream.learning.core_optimizer import CoRe
 from lmlp_stream.learning.linear_fit import LinearFit, element_generator
 from lmlp_stream.learning.loss import Loss
 from lmlp_stream.learning.standardisation import Atoms
+from lmlp_stream.learning.static_step import StaticStep
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.device import find_device
 from lmlp_stream.potential.ensemble import Ensemble
@@ -49,10 +51,11 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Attempt:
-    """The gradients of a micro-batch's loss by atomic number, and its report; nothing was changed yet."""
+    """The gradients of a micro-batch's loss by atomic number, its report, and whether a step may follow."""
 
     gradients: dict[int, list[Tensor]]
     report: StepReport
+    is_sound: bool
 
 
 class Trainer:
@@ -64,13 +67,19 @@ class Trainer:
             Juditsky 1992, doi 10.1137/0330046; exponential as in Kingma & Ba 2015, section 7.2, arXiv:1412.6980),
             blended with the linear part.
         linear_fit: The linear part in training.
+
+    Args:
+        config: The configuration.
+        static: Whether steps have fixed shapes, and are one CUDA graph on a GPU; None: on all devices but a CPU.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, static: bool | None = None) -> None:
         dtype = getattr(torch, config.potential.dtype)
         device = find_device(config.potential.device, setting="potential.device", error=ConfigError)
         spec = spec_of(config.symmetry)
         self._config = config
+        self._is_static = device.type != "cpu" if static is None else static
+        self._static: StaticStep | None = None
         self.functions = SymmetryFunctions(spec, dtype, device)
         baseline = Baseline(_atomic_energies(config))
         self._training, self.ensemble = (
@@ -136,43 +145,62 @@ class Trainer:
         Raises:
             DivergedError: The loss explodes, or loss or gradient is not finite; nothing has changed.
         """
-        attempt = self._attempt(batch)
+        attempt = self._static_attempt(batch, moves=True) if self._is_static else self._attempt(batch)
         report = attempt.report
-        if not self._sound(attempt):
+        if not attempt.is_sound:
             raise DivergedError(
                 f"the loss (energy {report.energy_loss:g}, force {report.force_loss:g}) or its gradient is not finite "
                 "or explodes; resume from the last checkpoint with a smaller core.step_sizes maximum"
             )
         median = float(np.median(report.losses))
         self._usual = median if isinf(self._usual) else self._usual + USUAL_SHARE * (median - self._usual)
+        if self._is_static:
+            for z in batch.atoms_of:
+                self._optimizer.count(z)
+            return report
         self._optimizer.step(attempt.gradients)
         for z in attempt.gradients:
-            self._average(z, list(self._training.parameters[z].values()))
+            averages, newest = (list(ensemble.parameters[z].values()) for ensemble in (self.ensemble, self._training))
+            torch._foreach_lerp_(averages, newest, self._averaged_share(self._optimizer.n_steps(z)))
         return report
 
     def sound(self, batch: Batch) -> bool:
         """Whether `step` would accept the micro-batch; nothing changes."""
-        return self._sound(self._attempt(batch))
+        attempt = self._static_attempt(batch, moves=False) if self._is_static else self._attempt(batch)
+        return attempt.is_sound
 
     def _attempt(self, batch: Batch) -> _Attempt:
         learning = self._config.learning
         loss = Loss(batch, energy_weight=learning.energy_weight, force_weight=learning.force_weight)
         gradients = self._training.loss_gradient(batch, loss.by_energy, loss.by_forces)
         report = StepReport(float(loss.energy), float(loss.force), losses=loss.by_structure.cpu().numpy())
-        return _Attempt(gradients, report)
+        return _Attempt(gradients, report, self._sound(gradients, report))
 
-    def _sound(self, attempt: _Attempt) -> bool:
-        norms = torch._foreach_norm([gradient for group in attempt.gradients.values() for gradient in group])
+    def _sound(self, gradients: dict[int, list[Tensor]], report: StepReport) -> bool:
+        norms = torch._foreach_norm([gradient for group in gradients.values() for gradient in group])
         squares = torch.stack(norms).square().sum()
-        limit = EXPLODED * max(self._usual, LEAST_USUAL)
-        losses = attempt.report.losses
-        return bool(torch.isfinite(squares)) and bool((np.isfinite(losses) & (losses <= limit)).all())
+        losses = report.losses
+        return bool(torch.isfinite(squares)) and bool((np.isfinite(losses) & (losses <= self._largest)).all())
 
-    def _average(self, z: int, group: list[Tensor]) -> None:
-        """Move the averaged weights towards the newest: the mean spans a tenth of the steps, then a fixed number."""
-        n_steps, span = self._optimizer.n_steps(z), self._config.learning.averaged_steps
-        share = 1.0 / max(1.0, min(AVERAGED_SHARE * n_steps, span))
-        torch._foreach_lerp_(list(self.ensemble.parameters[z].values()), group, share)
+    def _static_attempt(self, batch: Batch, *, moves: bool) -> _Attempt:
+        """The same on a device; where it is sound and `moves`, the step was made."""
+        capacity = (self._static.capacity if self._static else Capacity()).grown(batch, self._training.elements)
+        if self._static is None or self._static.capacity != capacity:
+            self._static = None  # its memory is free before the next one takes its own
+            self._static = StaticStep(self._training, self.ensemble, self._optimizer, self._config.learning, capacity)
+        moving = batch.atoms_of if moves else ()
+        shares = {z: self._averaged_share(self._optimizer.n_steps(z) + 1) for z in moving}
+        is_sound, energy_loss, force_loss, *losses = self._static.make(batch, self._largest, shares)
+        return _Attempt({}, StepReport(energy_loss, force_loss, np.array(losses)), bool(is_sound))
+
+    @property
+    def _largest(self) -> float:
+        """Largest loss of a structure that does not explode."""
+        return EXPLODED * max(self._usual, LEAST_USUAL)
+
+    def _averaged_share(self, n_steps: int) -> float:
+        """How far averages move towards the newest weights: they span a tenth of the steps, then a fixed number."""
+        return 1.0 / max(1.0, min(AVERAGED_SHARE * n_steps, self._config.learning.averaged_steps))
 
     def finite(self) -> bool:
         """Whether every weight and coefficient is a finite number."""
@@ -195,6 +223,7 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Take over what `state_dict` wrote; this trainer must be new."""
+        self._static = None
         self._training = self._restored(_tensors(state, "training."))
         self.ensemble = self._restored(_tensors(state, "ensemble."))
         self.ensemble.baseline = self._training.baseline

@@ -78,7 +78,8 @@ class FoldedEnsemble:
         if self.linear is not None:
             self.linear.blend(energies, gradients, batch)
         forces, stress = forces_and_stress(gradients, batch)
-        return Prediction(energy=_total(energies, batch, self.baseline), forces=forces, stress=stress)
+        energy = _total(energies, batch, self.baseline.energy(batch.composition))
+        return Prediction(energy=energy, forces=forces, stress=stress)
 
 
 class Ensemble:
@@ -150,6 +151,7 @@ class Ensemble:
         batch: Batch,
         by_energy: Callable[[Float[Tensor, "M S"]], Float[Tensor, "M S"]],
         by_forces: ByForces,
+        of_free_atoms: Float[Tensor, "S"] | None = None,
     ) -> dict[int, list[Tensor]]:
         """Gradient of a loss of what the networks alone say, by the parameters of each element of a batch.
 
@@ -159,10 +161,13 @@ class Ensemble:
             batch: The structures.
             by_energy: Derivative of the loss by the energies of all members in eV, which it is told.
             by_forces: The same of the forces.
+            of_free_atoms: Sums of atomic reference energies in eV, float64; None: what the baseline says.
         """
         folded = {z: fold(self.parameters[z]) for z in batch.atoms_of}
         energies, gradients, passes = forth_and_back_of_all(folded, batch)
-        of_structures = by_energy(_total(energies, batch, self.baseline)).to(energies.dtype)
+        if of_free_atoms is None:
+            of_free_atoms = self.baseline.energy(batch.composition)
+        of_structures = by_energy(_total(energies, batch, of_free_atoms)).to(energies.dtype)
         through_forces(gradients, batch, by_forces)
         by_energies = of_structures[:, batch.structure_index[batch.order]]
         return gradients_of_all(self.parameters, folded, passes, by_energies, gradients)
@@ -213,11 +218,11 @@ class Ensemble:
         return ensemble
 
 
-def _total(energies: Float[Tensor, "M A"], batch: Batch, baseline: Baseline) -> Float[Tensor, "M S"]:
-    """Total energies in eV, float64, of atomic ones in `batch.order`."""
+def _total(energies: Float[Tensor, "M A"], batch: Batch, of_free_atoms: Float[Tensor, "S"]) -> Float[Tensor, "M S"]:
+    """Total energies in eV, float64, of atomic ones in `batch.order` and sums of atomic reference energies."""
     atomic = energies.double().transpose(0, 1)[batch.rows]
     total = atomic.new_zeros(batch.n_structures, len(energies)).index_add(0, batch.structure_index, atomic)
-    return total.transpose(0, 1) + baseline.energy(batch.composition)
+    return total.transpose(0, 1) + of_free_atoms
 
 
 def _disagreement(members: Tensor) -> Tensor:

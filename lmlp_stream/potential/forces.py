@@ -1,7 +1,7 @@
 """From dE/dG to forces and virial, and back from a derivative by forces to one by dE/dG.
 
-One structure after the other, deterministic. Axes: M members, A atoms, n atoms of one structure, S structures, D
-symmetry functions, V members whose virial is wanted: all or none.
+One part of a batch after the other, deterministic: a structure, or all of a padded batch. Axes: M members, A atoms, n
+atoms of one part, S structures, D symmetry functions, V members whose virial is wanted: all or none.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from lmlp_stream.atoms.symmetry import Descriptors
 from lmlp_stream.potential import forces_kernel
 
 ByForces = Callable[[Float[Tensor, "n 3 M"]], Float[Tensor, "n 3 M"]]
-"""Derivative of a loss by the forces of a structure, which it is told; structures come one after the other."""
+"""Derivative of a loss by the forces of a part of a batch, which it is told; parts come one after the other."""
 
 
 MOST_THREADS = 2
@@ -38,21 +38,21 @@ def forces_and_stress(
     forces = gradients.new_empty(n_members, n_atoms, 3)
     virial = gradients.new_zeros(batch.n_structures, n_members, 3, 3)
     wanted = virial if batch.any_volume else virial[:, :0]
-    for (descriptors, some), of_structure in zip(_parts(batch), wanted, strict=True):
-        forces[:, some] = _forces(gradients, batch.rows[some], descriptors, of_structure).permute(2, 0, 1)
+    for index, (descriptors, some) in enumerate(_parts(batch)):
+        forces[:, some] = _forces(gradients, batch.rows[some], descriptors, wanted[index]).permute(2, 0, 1)
     return forces, (virial / batch.volume[:, None, None, None]).transpose(0, 1)
 
 
 def through_forces(gradients: Float[Tensor, "A M D"], batch: Batch, by_forces: ByForces) -> None:
     """Put the derivative of a loss by dE_i/dG_i in the place of dE_i/dG_i.
 
-    The transposed map of `forces_and_stress`. Each structure goes forth and back before the next one begins, so that
-    its derivatives of symmetry functions, by far the largest arrays, come from memory once.
+    The transposed map of `forces_and_stress`. Each part goes forth and back before the next one begins, so that its
+    derivatives of symmetry functions, by far the largest arrays, come from memory once.
 
     Args:
         gradients: dE_i/dG_i of every member, in `batch.order`; changed in place.
         batch: The structures.
-        by_forces: What the loss says of the forces of each structure.
+        by_forces: What the loss says of the forces of each part.
     """
     no_virial = gradients.new_empty(0, 3, 3)
     for descriptors, some in _parts(batch):

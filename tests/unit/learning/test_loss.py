@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lmlp_stream.atoms.batch import Example, collate
+from lmlp_stream.atoms.padding import Capacity, PaddedBatch
 from lmlp_stream.atoms.symmetry import SymmetryFunctions, spec_of
 from lmlp_stream.config import SymmetryConfig
 from lmlp_stream.learning.loss import Loss
@@ -118,3 +119,27 @@ def test_what_is_predicted_where_no_label_is_does_not_matter():
     assert loss.by_structure.isfinite().all()
     assert by_energy.isfinite().all()
     assert by_forces.isfinite().all()
+
+
+def test_a_padded_batch_has_the_loss_of_its_structures():
+    some_forces = np.full((5, 3), 0.1)
+    some_forces[1] = np.nan
+    batch = batch_of(
+        labelled(0, WATER, weight=3.0),
+        labelled(1, METHANE, forces=some_forces),
+        labelled(2, WATER, energy=float("nan")),
+    )
+    padded = PaddedBatch(Capacity(5, {1: 20, 6: 3, 8: 4}, 8), FUNCTIONS.n_functions, torch.float64, torch.device("cpu"))
+    padded.put(batch)
+    expected, by_energy, by_forces = told(batch, torch.tensor([0.3, -0.2, 0.7]), 0.2, energy_weight=10.0)
+    energy = torch.tensor([0.3, -0.2, 0.7, 5.0, 5.0, 5.0])
+    loss, padded_by_energy, padded_by_forces = told(padded.batch, energy, 0.2, energy_weight=10.0)
+    exact = {"rtol": 1e-13, "atol": 0}
+    torch.testing.assert_close(loss.energy, expected.energy, **exact)
+    torch.testing.assert_close(loss.force, expected.force, **exact)
+    torch.testing.assert_close(loss.by_structure[:3], expected.by_structure, **exact)
+    torch.testing.assert_close(padded_by_energy[:, :3], by_energy, **exact)
+    torch.testing.assert_close(padded_by_forces[:11], by_forces, **exact)
+    assert not loss.by_structure[3:].any()
+    assert not padded_by_energy[:, 3:].any()
+    assert not padded_by_forces[11:].any()

@@ -33,6 +33,11 @@ class Capacity:
     atoms: Mapping[int, int] = field(default_factory=dict)
     n_neighbors: int = 0
 
+    @property
+    def n_pairs(self) -> int:
+        """Neighbors of all atoms."""
+        return sum(self.atoms.values()) * self.n_neighbors
+
     def grown(self, batch: Batch, elements: Iterable[int]) -> "Capacity":
         """An equal one where it has these elements and the batch fits, else a larger one."""
         widest = max(descriptors.neighbor_index.shape[1] for descriptors in batch.descriptors)
@@ -45,7 +50,7 @@ class Capacity:
 
 
 def _grown(there: int, needed: int, at_once: int) -> int:
-    return there if 0 < there >= needed else -(-max(1, int(needed * ROOM)) // at_once) * at_once
+    return there if there > 0 and there >= needed else -(-max(1, int(needed * ROOM)) // at_once) * at_once
 
 
 class PaddedBatch:

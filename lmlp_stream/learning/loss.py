@@ -50,7 +50,7 @@ class Loss:
         return 2 * self._of_energies / self._n_atoms * residual
 
     def by_forces(self, forces: Float[Tensor, "n 3 M"]) -> Float[Tensor, "n 3 M"]:
-        """Derivative of Σ_m L_m by forces in eV/Å of the next part, in their place on a CPU."""
+        """Derivative of Σ_m L_m by forces in eV/Å of the next part, in their place where parts are structures."""
         index = self._n_told
         self._n_told += 1
         if self._all_at_once is None:

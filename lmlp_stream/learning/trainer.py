@@ -30,6 +30,8 @@ EXPLODED = 1e4
 """A structure whose loss is this many times the usual one explodes: its gradient would outweigh all others for long."""
 LEAST_USUAL = 0.03
 """Usual losses count as at least this large; with the default weights, that of force errors of 0.17 eV/Å."""
+RENEWED = 1000
+"""After so many steps of fixed shapes these shrink where half of the neighbors would have been enough for all."""
 USUAL_SHARE = 0.05
 """How far the usual loss moves towards the median of each micro-batch."""
 
@@ -70,16 +72,17 @@ class Trainer:
 
     Args:
         config: The configuration.
-        static: Whether steps have fixed shapes, and are one CUDA graph on a GPU; None: on all devices but a CPU.
+        static: Whether steps have fixed shapes on a CPU too, as they have, in one CUDA graph, on a GPU.
     """
 
-    def __init__(self, config: Config, *, static: bool | None = None) -> None:
+    def __init__(self, config: Config, *, static: bool = False) -> None:
         dtype = getattr(torch, config.potential.dtype)
         device = find_device(config.potential.device, setting="potential.device", error=ConfigError)
         spec = spec_of(config.symmetry)
         self._config = config
-        self._is_static = device.type != "cpu" if static is None else static
+        self._is_static = static or device.type != "cpu"
         self._static: StaticStep | None = None
+        self._needed, self._n_attempts = Capacity(), 0
         self.functions = SymmetryFunctions(spec, dtype, device)
         baseline = Baseline(_atomic_energies(config))
         self._training, self.ensemble = (
@@ -185,8 +188,13 @@ class Trainer:
     def _static_attempt(self, batch: Batch, *, moves: bool) -> _Attempt:
         """The same on a device; where it is sound and `moves`, the step was made."""
         capacity = (self._static.capacity if self._static else Capacity()).grown(batch, self._training.elements)
+        self._needed = self._needed.grown(batch, self._training.elements)
+        self._n_attempts += 1
+        if self._n_attempts % RENEWED == 0:
+            capacity = self._needed if 2 * self._needed.n_pairs <= capacity.n_pairs else capacity
+            self._needed = Capacity()
         if self._static is None or self._static.capacity != capacity:
-            self._static = None  # its memory is free before the next one takes its own
+            self._static = None  # on a GPU its memory is free before the next one takes its own
             self._static = StaticStep(self._training, self.ensemble, self._optimizer, self._config.learning, capacity)
         moving = batch.atoms_of if moves else ()
         shares = {z: self._averaged_share(self._optimizer.n_steps(z) + 1) for z in moving}

@@ -40,8 +40,8 @@ def find_device(name: str, *, setting: str, error: type[LmlpStreamError]) -> tor
 def prepare_cpu(threads: int) -> None:
     """Give the linear algebra so many threads, and let freed memory be used again.
 
-    With 0 it gets one per core, but a single one where a second would only wait: beside OpenBLAS on two cores, training
-    steps of the default potential took as long on the clock with two, and twice the CPU time.
+    With 0 it gets one per core, but a single one where a second would only wait: beside OpenBLAS with AVX-512, on two
+    cores, training steps of the default potential took as long on the clock with two, and twice the CPU time.
 
     By default glibc gives the memory of large arrays back to the system and asks for it anew in every training step,
     which takes a tenth of its time.

@@ -22,7 +22,7 @@ def networks(
     center: Float[np.ndarray, "D"],
     weights: tuple[Float[np.ndarray, "M i o"], ...],
     biases: tuple[Float[np.ndarray, "M 1 o"], ...],
-    energies: Float[np.ndarray, "M n"],
+    energies: Float[np.ndarray, "n M"],
     gradients: Float[np.ndarray, "n M D"],
 ) -> None:
     """Write what `network.forth_and_back` does for a folded network: atomic energies and their derivatives by G."""
@@ -33,7 +33,7 @@ def networks(
     room = np.empty((n_hidden, (n_atoms + 1) * widest), values.dtype)
     slopes = np.empty((2, n_atoms * widest), values.dtype)
     power = np.empty(n_atoms * widest, values.dtype)
-    for m in range(len(energies)):
+    for m in range(energies.shape[1]):
         left = inputs[:n_atoms, : inputs.shape[1]]
         for layer in range(n_hidden):
             weight = weights[layer][m]
@@ -46,9 +46,9 @@ def networks(
         slope = _matrix(slopes[n_hidden % 2], n_atoms, lanes(len(last)))
         slope[:] = 0
         for i in range(n_atoms):
-            energies[m, i] = bias
+            energies[i, m] = bias
             for t in range(len(last)):
-                energies[m, i] += left[i, t] * last[t]
+                energies[i, m] += left[i, t] * last[t]
                 slope[i, t] = last[t] * (dtype(1) - left[i, t] * left[i, t])
         for layer in range(n_hidden - 1, 0, -1):
             weight, size = weights[layer][m], weights[layer].shape[1]

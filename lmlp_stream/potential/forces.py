@@ -17,9 +17,8 @@ from lmlp_stream.potential import forces_kernel
 ByForces = Callable[[Float[Tensor, "n 3 M"]], Float[Tensor, "n 3 M"]]
 """Derivative of a loss by the forces of a part of a batch, which it is told; parts come one after the other."""
 
-
 MOST_THREADS = 2
-"""With more, products of tensors are faster than compiled code, which has one."""
+"""With more, products of tensors on all of them are taken to be faster than compiled code on one; not measured."""
 
 
 def forces_and_stress(
@@ -79,7 +78,7 @@ def _forces(
     descriptors: Descriptors,
     virial: Float[Tensor, "V 3 3"],
 ) -> Float[Tensor, "n 3 M"]:
-    """Forces of a structure; its virial, zero at first, is added where there is room for it."""
+    """Forces of a part of a batch; its virial, zero at first, is added where there is room for it."""
     if not _compiled(gradients):
         return forces_by_tensors(gradients, rows, descriptors, virial)
     forces = gradients.new_empty(len(rows), 3, gradients.shape[1])
@@ -96,7 +95,7 @@ def _through_forces(
     descriptors: Descriptors,
     by_gradients: Float[Tensor, "A M D"],
 ) -> None:
-    """Write the derivative by dE_i/dG_i of a structure from the one by its forces: `_forces` transposed."""
+    """Write the derivative by dE_i/dG_i of a part of a batch from the one by its forces: `_forces` transposed."""
     if not _compiled(by_gradients):
         through_forces_by_tensors(by_forces, rows, descriptors, by_gradients)
         return

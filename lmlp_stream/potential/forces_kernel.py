@@ -1,6 +1,6 @@
 """From dE/dG to forces and virial, and back from a derivative by forces to one by dE/dG; compiled for the CPU.
 
-One structure at a time. Axes: M members, A atoms of a batch, n atoms of the structure, D symmetry functions, N
+One part of a batch at a time. Axes: M members, A atoms of a batch, n atoms of the part, D symmetry functions, N
 neighbors, W = 3 N rounded up. An atom is its own neighbor in the padding, where it takes from itself what it gives.
 """
 
@@ -28,7 +28,7 @@ def forces_and_virial(
 
     Args:
         gradients: dE_i/dG_i of every member.
-        rows: Place of each atom of the structure in `gradients`.
+        rows: Place of each atom of the part in `gradients`.
         derivatives: dG_i/d(r_j - r_i), one row of 3 N after the other.
         neighbor_index: Index j of each neighbor.
         vectors: r_j - r_i.
@@ -36,10 +36,8 @@ def forces_and_virial(
         virial: Where the virial is added, zero at first.
     """
     (n_atoms, n_neighbors), n_members = neighbor_index.shape, gradients.shape[1]
-    by_vector, size = (
-        np.zeros((n_members + 1, lanes(3 * n_neighbors)), gradients.dtype),
-        3 * n_neighbors * gradients.shape[2],
-    )
+    by_vector = np.zeros((n_members + 1, lanes(3 * n_neighbors)), gradients.dtype)
+    size = 3 * n_neighbors * gradients.shape[2]
     forces[:] = 0
     for i in range(n_atoms):
         by_vector[:] = 0
@@ -70,15 +68,13 @@ def through_forces(
     neighbor_index: Neighbors,
     by_gradients: Gradients,
 ) -> None:
-    """Write, in the rows of the structure, the derivative by dE_i/dG_i that follows from the one by forces.
+    """Write, in the rows of the part, the derivative by dE_i/dG_i that follows from the one by forces.
 
     The transposed map of `forces_and_virial`.
     """
     (n_atoms, n_neighbors), n_members = neighbor_index.shape, by_gradients.shape[1]
-    by_vector, size = (
-        np.zeros((n_members, lanes(3 * n_neighbors)), by_gradients.dtype),
-        3 * n_neighbors * by_gradients.shape[2],
-    )
+    by_vector = np.zeros((n_members, lanes(3 * n_neighbors)), by_gradients.dtype)
+    size = 3 * n_neighbors * by_gradients.shape[2]
     for i in range(n_atoms):
         for component in range(3):
             for m in range(n_members):

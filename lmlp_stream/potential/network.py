@@ -174,7 +174,7 @@ def are_few(values: Float[Tensor, "n D"]) -> bool:
 def forth_and_back_of_few(
     network: Folded,
     values: Float[Tensor, "n D"],
-    energies: Float[Tensor, "M n"],
+    energies: Float[Tensor, "n M"],
     gradients: Float[Tensor, "n M D"],
 ) -> None:
     """Write atomic energies and their derivatives by the symmetry functions: `forth_and_back` of few atoms on a CPU."""

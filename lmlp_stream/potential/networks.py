@@ -27,32 +27,37 @@ Passes = dict[int, Pass]
 def energies_and_gradients(
     folded: Mapping[int, Folded], batch: Batch
 ) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"]]:
-    """Atomic energies of all members in eV and their derivatives by G, both in `batch.order`."""
-    n_atoms, n_functions = batch.values.shape
-    n_members = len(next(iter(folded.values())).biases[0])
-    values = batch.values.index_select(0, batch.order)
-    energies, gradients = values.new_empty(n_members, n_atoms), values.new_empty(n_atoms, n_members, n_functions)
-    sizes = [len(atoms) for atoms in batch.atoms_of.values()]
-    parts = (torch.split(values, sizes), torch.split(energies, sizes, dim=1), torch.split(gradients, sizes))
-    for z, of_values, of_energies, of_gradients in zip(batch.atoms_of, *parts, strict=True):
-        if are_few(of_values) and len(folded[z].weights) > 1:
-            forth_and_back_of_few(folded[z], of_values, of_energies, of_gradients)
+    """Atomic energies of all members in eV and their derivatives by G, both in `batch.order`; for predictions."""
+    parts, gradients = _by_element(folded, batch)
+    energies = gradients.new_empty(gradients.shape[:2])
+    of_elements = torch.split(energies, [len(values) for _, values, _ in parts])
+    for (network, values, of_gradients), of_energies in zip(parts, of_elements, strict=True):
+        if are_few(values) and len(network.weights) > 1:
+            forth_and_back_of_few(network, values, of_energies, of_gradients)
         else:
-            of_energies.copy_(forth_and_back(folded[z], of_values, of_gradients).energies)
-    return energies, gradients
+            of_energies.copy_(forth_and_back(network, values, of_gradients).energies.T)
+    return energies.T, gradients
 
 
 def forth_and_back_of_all(
     folded: Mapping[int, Folded], batch: Batch
 ) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Passes]:
-    """Atomic energies of all members in eV and their derivatives by G, both in `batch.order`, and the passes."""
-    n_atoms, n_functions = batch.values.shape
+    """The same for learning: with the passes that `gradients_of_all` needs."""
+    parts, gradients = _by_element(folded, batch)
+    passes = {z: forth_and_back(*part) for z, part in zip(batch.atoms_of, parts, strict=True)}
+    return torch.cat([done.energies for done in passes.values()], dim=1), gradients, passes
+
+
+def _by_element(
+    folded: Mapping[int, Folded], batch: Batch
+) -> tuple[list[tuple[Folded, Float[Tensor, "n D"], Float[Tensor, "n M D"]]], Float[Tensor, "A M D"]]:
+    """Network, symmetry functions and room for derivatives of each element of a batch, and all of this room."""
     n_members = len(next(iter(folded.values())).biases[0])
+    n_atoms, n_functions = batch.values.shape
     gradients = batch.values.new_empty(n_atoms, n_members, n_functions)
     sizes = [len(atoms) for atoms in batch.atoms_of.values()]
-    parts = (torch.split(array, sizes) for array in (batch.values.index_select(0, batch.order), gradients))
-    passes = {z: forth_and_back(folded[z], *of_element) for z, *of_element in zip(batch.atoms_of, *parts, strict=True)}
-    return torch.cat([done.energies for done in passes.values()], dim=1), gradients, passes
+    arrays = (torch.split(array, sizes) for array in (batch.values.index_select(0, batch.order), gradients))
+    return list(zip((folded[z] for z in batch.atoms_of), *arrays, strict=True)), gradients
 
 
 def gradients_of_all(

@@ -1,9 +1,9 @@
 """Products of a few rows with a matrix whose rows are short, compiled for the CPU.
 
-Loops along a row of the matrix go on to the next multiple of `LANES`, which vectorises without a remainder: what they
-read beyond its end belongs to the next row, and ends where nobody looks or meets a zero. The last rows are read as they
-are. Offsets are unsigned: a negative index would count from the end, and asking for its sign keeps loops from being
-vectorised. Axes: R rows, K rows of the matrix, C numbers in each, W lanes (C rounded up).
+Loops along a row of the matrix go on to the next multiple of `ROW_LANES`, which vectorises without a remainder: what
+they read beyond its end belongs to the next row, and ends where nobody looks or meets a zero. The last rows are read as
+they are. Offsets are unsigned: a negative index would count from the end, and asking for its sign keeps loops from
+being vectorised. Axes: R rows, K rows of the matrix, C numbers in each, W lanes (C rounded up).
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from jaxtyping import Float
 
 from lmlp_stream.atoms.compiled import compiled
 
-LANES = 8
+ROW_LANES = 8
 """Rows are read to a multiple of this."""
 
 
 @compiled
 def lanes(n: int) -> int:
     """W of so many numbers."""
-    return (n + LANES - 1) // LANES * LANES
+    return (n + ROW_LANES - 1) // ROW_LANES * ROW_LANES
 
 
 @compiled

@@ -15,6 +15,7 @@ from lmlp_stream.atoms.structure import LabelledStructure, from_ase
 from lmlp_stream.config import Config, parse_config
 from lmlp_stream.errors import DivergedError
 from lmlp_stream.learning import static_step
+from lmlp_stream.learning import trainer as trainer_module
 from lmlp_stream.learning.core_optimizer import CoRe
 from lmlp_stream.learning.loss import Loss
 from lmlp_stream.learning.static_step import StaticStep
@@ -125,6 +126,19 @@ def test_once_it_has_met_everything_nothing_is_captured_again(captures) -> None:
         learn(trainer, structures)
         trainer.sound(batch_of(trainer, structures[:1]))
     assert len(captures) == settled
+
+
+def test_what_is_not_needed_any_more_is_given_up(captures, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "RENEWED", 3)
+    trainer, plain = Trainer(config_of(), static=True), Trainer(config_of())
+    learn(trainer, [cell(0)])
+    wide = trainer._static.capacity.n_neighbors
+    for _ in range(2 * 3):
+        learn(trainer, WATERS)
+    assert trainer._static.capacity.n_neighbors <= wide / 2
+    for structures in ([cell(0)], *[WATERS] * (2 * 3)):
+        learn(plain, structures)
+    check_equal(plain, trainer)
 
 
 def test_how_much_is_filled_up_does_not_matter(captures) -> None:

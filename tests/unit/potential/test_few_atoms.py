@@ -34,6 +34,7 @@ def test_rows_times_a_matrix_and_its_transpose(
     out = np.ones((n_rows + 1, lanes(width)))
     add_product(left, beyond[: matrix.size], out)
     np.testing.assert_allclose(out[:n_rows, :width], 1 + left @ matrix, rtol=1e-12, atol=1e-12)
+    assert np.isfinite(out[:n_rows]).all()
     right = np.zeros((n_rows, lanes(width)))
     right[:, :width] = drawn(generator, n_rows, width).numpy()
     found = np.full((n_rows, n_inner), np.nan)
@@ -72,10 +73,10 @@ def test_networks_of_few_atoms(
         for name, array in init_network(D, hidden, MEMBERS, generator, drawn(generator, 50, D).to(dtype)).items()
     }
     folded, expected = fold(parameters), values.new_empty(n_atoms, MEMBERS, D)
-    energies, gradients = values.new_empty(MEMBERS, n_atoms), torch.empty_like(expected)
+    energies, gradients = values.new_empty(n_atoms, MEMBERS), torch.empty_like(expected)
     forth_and_back_of_few(folded, values, energies, gradients)
     exact = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 2e-5}
-    torch.testing.assert_close(energies, forth_and_back(folded, values, expected).energies, **exact)
+    torch.testing.assert_close(energies.T, forth_and_back(folded, values, expected).energies, **exact)
     torch.testing.assert_close(gradients, expected, **exact)
 
 
@@ -87,7 +88,7 @@ def test_the_linear_part_of_few_atoms(n_features: int, generator: torch.Generato
     features = features.with_coefficients(drawn(generator, n_features))
     features = features.with_deviations(drawn(generator, *features.deviations.shape))
     features = features.covering(values[:2])
-    of_few, of_many = ((torch.ones(MEMBERS, 5).double().T, torch.ones(5, MEMBERS, D).double()) for _ in range(2))
+    of_few, of_many = ((torch.ones(5, MEMBERS).double(), torch.ones(5, MEMBERS, D).double()) for _ in range(2))
     own = tuple(torch.full(shape, torch.nan, dtype=torch.float64) for shape in [(5,), (5, D)] * 2)
     features.of_few(values, 0.4, *of_few, *own)
     evaluated = features.evaluate(values)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from lmlp_stream.potential import linear, networks
+from lmlp_stream.potential import few_atoms_kernel, linear, networks
 from lmlp_stream.potential.linear import N_DEVIATING, Features, excess
 from lmlp_stream.potential.network import MOST_OF_FEW, fold, forth_and_back, forth_and_back_of_few, init_network
 from lmlp_stream.potential.rows_kernel import add_product, lanes, product_with_rows
 from lmlp_stream.potential.tanh_kernel import tanh_of_half
-from tests.unit.potential.test_ensemble import ALL, batch_of, ensemble
+from tests.unit.potential.test_ensemble import ALL, ALONE, ETHANOL, METHANOL, THIN_CELL, batch_of, ensemble
 
 MEMBERS, D = 3, 40
 SHAPES = [(1, 1, 1), (1, 5, 3), (2, 4, 8), (3, 9, 78), (10, 153, 61), (7, 12, 102), (2, 6, 0)]
@@ -107,3 +107,13 @@ def test_few_and_many_are_predicted_alike(monkeypatch: pytest.MonkeyPatch) -> No
     many = model.predict(batch)
     for name in ("energy", "forces", "stress"):
         torch.testing.assert_close(getattr(few, name), getattr(many, name), rtol=1e-10, atol=1e-10, equal_nan=True)
+
+
+def test_no_structure_makes_compiled_code_compile_again() -> None:
+    model = ensemble()
+    model.predict(batch_of([ETHANOL]))
+    compiled = [kernel for kernel in vars(few_atoms_kernel).values() if hasattr(kernel, "signatures")]
+    before = [list(kernel.signatures) for kernel in compiled]
+    for some in ([ALONE], [METHANOL, ALONE], [THIN_CELL], ALL):
+        model.predict(batch_of(some))
+    assert [list(kernel.signatures) for kernel in compiled] == before

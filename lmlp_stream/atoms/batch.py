@@ -79,7 +79,8 @@ def collate(examples: Sequence[Example]) -> Batch:
     numbers = np.concatenate([s.atomic_numbers for s in structures])
     n_atoms = np.array([s.n_atoms for s in structures])
     by_element = np.argsort(numbers, kind="stable")
-    elements, of_elements = np.unique(numbers, return_counts=True)
+    of_elements = np.bincount(numbers)
+    elements = np.flatnonzero(of_elements)
     unknown_stress = np.full((3, 3), np.nan)
     volumes = np.array([abs(np.linalg.det(s.cell)) if s.pbc.all() else np.nan for s in structures])
 
@@ -93,7 +94,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         atomic_numbers=tensor(numbers, torch.int64),
         order=order,
         rows=tensor(np.argsort(by_element), torch.int64),
-        atoms_of=dict(zip(elements.tolist(), torch.split(order, of_elements.tolist()), strict=True)),
+        atoms_of=dict(zip(elements.tolist(), torch.split(order, of_elements[elements].tolist()), strict=True)),
         values=values,
         descriptors=tuple(descriptors),
         volume=tensor(volumes),

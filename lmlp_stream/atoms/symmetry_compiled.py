@@ -44,7 +44,8 @@ class CompiledFunctions:
         self, atomic_numbers: Int[np.ndarray, "A"], pairs: NeighborList
     ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D 3*N"]]:
         """Values, and derivatives by each neighbor vector (Å⁻¹): all x, then all y, then all z."""
-        elements, kinds = np.unique(atomic_numbers, return_inverse=True)
+        elements = np.flatnonzero(np.bincount(atomic_numbers))
+        kinds = np.searchsorted(elements, atomic_numbers)
         shape = (len(atomic_numbers), self._n_functions, 3 * pairs.n_neighbors)
         values = torch.empty(shape[:2], dtype=self._dtype)
         room = torch.empty(shape[0] * shape[1] * shape[2] + LANES, dtype=self._dtype)

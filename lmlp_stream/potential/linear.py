@@ -275,14 +275,12 @@ class LinearPart:
             for array, part in zip(found, of_element, strict=True):
                 array.copy_(part)
             features.deviate(evaluated, self.share, of_energies, of_gradients)
-        apart = of_atoms - mean
-        apart_in_all, beyond_in_all = (
-            part.new_zeros(batch.n_structures).index_add_(0, structures, part) for part in (apart, beyond)
-        )
-        familiar = 1 / (1 + beyond_in_all)
-        change *= (-familiar.square() * apart_in_all)[structures, None]
-        change += familiar[structures, None] * (by_function - mean_gradient)
-        energies.add_(familiar[structures] * apart, alpha=self.share)
+        told = torch.stack([of_atoms - mean, beyond])
+        apart, familiar = told.new_zeros(2, batch.n_structures).index_add_(1, structures, told)
+        familiar.add_(1).reciprocal_()
+        falls, shares = torch.stack([-familiar.square() * apart, familiar])[:, structures]
+        change.mul_(falls[:, None]).addcmul_(shares[:, None], by_function - mean_gradient)
+        energies.addcmul_(shares, told[0], value=self.share)
         gradients.add_(change[:, None], alpha=self.share)
 
     def state_dict(self) -> dict[str, Tensor]:

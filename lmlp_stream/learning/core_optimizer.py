@@ -137,7 +137,7 @@ class CoRe:
         for key, raw in gradients.items():
             group = self._groups[key]
             if group.in_one_pass:
-                self._step_in_one_pass(group, list(raw))
+                self._step_in_one_pass(key, raw)
             else:
                 settings = torch.tensor(self.settings(key), dtype=torch.float64).to(group.gradient)
                 self.step_by_tensors(key, raw, settings, torch.ones_like(settings[0], dtype=torch.bool))
@@ -148,14 +148,15 @@ class CoRe:
 
         beta_1, 1 - beta_1^n, 1 - beta_2^n, the smallest and the largest step size, and whether scores have a history.
         """
-        group, history = self._groups[key], self._config.score_history
-        beta_1, beta_2, n_steps = self._beta_1(group), self._config.betas[3], group.n_steps + 1
+        group, n_steps = self._groups[key], self._groups[key].n_steps
+        beta_a, beta_b, beta_c, beta_2 = self._config.betas
+        beta_1 = beta_b + (beta_a - beta_b) * exp(-((n_steps / beta_c) ** 2))
         return (
             beta_1,
-            1.0 - beta_1**n_steps,
-            1.0 - beta_2**n_steps,
+            1.0 - beta_1 ** (n_steps + 1),
+            1.0 - beta_2 ** (n_steps + 1),
             *self._bounds(group),
-            float(group.n_steps >= history),
+            float(n_steps >= self._config.score_history),
         )
 
     def step_by_tensors(
@@ -202,14 +203,11 @@ class CoRe:
         """Take note that a group took part in a step."""
         self._groups[key].n_steps += 1
 
-    def _beta_1(self, group: _Group) -> float:
-        beta_a, beta_b, beta_c, _ = self._config.betas
-        return beta_b + (beta_a - beta_b) * exp(-((group.n_steps / beta_c) ** 2))
-
-    def _step_in_one_pass(self, group: _Group, raw: list[Tensor]) -> None:
-        beta_1, beta_2, n_steps = self._beta_1(group), self._config.betas[3], group.n_steps + 1
-        corrections = (1.0 / (1.0 - beta_1**n_steps), 1.0 / (1.0 - beta_2**n_steps))
-        shared = (beta_1, beta_2, *corrections, *self._config.etas, *self._bounds(group), EPSILON)
+    def _step_in_one_pass(self, key: int, raw: Sequence[Tensor]) -> None:
+        group, beta_2 = self._groups[key], self._config.betas[3]
+        beta_1, correction, squared_correction, smallest, largest, _ = self.settings(key)
+        corrections = (1.0 / correction, 1.0 / squared_correction)
+        shared = (beta_1, beta_2, *corrections, *self._config.etas, smallest, largest, EPSILON)
         arrays = group.arrays = group.arrays or group.flat()
         settings = {decay: np.array([*shared, decay], dtype=arrays[0][0].dtype) for decay in set(group.weight_decay)}
         for slope, decay, (parameter, gradient, squared, step_size) in zip(

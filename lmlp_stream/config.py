@@ -24,8 +24,8 @@ Device = Annotated[str, Field(pattern=DEVICE)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
-MAX_LEVELS = 64
-"""Most levels of theory whose forces are learned besides the labels of the main one."""
+MAX_LEVELS = 16
+"""Most levels of theory that are learned beside the main one."""
 
 _SENTENCES = {
     "extra_forbidden": "there is no such setting",
@@ -83,15 +83,16 @@ class StoreConfig(Section):
 class WireConfig(Section):
     """What the door lets in."""
 
-    level_of_theory: str = Field("", description="The only level of theory that is learned, e.g. 'wB97X/6-31G(d)'")
+    level_of_theory: str = Field("", description="The level of theory that is learned, e.g. 'wB97X/6-31G(d)'")
     elements: Literal["published", "extended"] = Field(
         "published",
         description="published: H to Xe, whose element factors are published; extended: H to Og, by our extension",
     )
-    forces_from: tuple[str, ...] = Field(
+    further_levels: tuple[str, ...] = Field(
         (),
         max_length=MAX_LEVELS,
-        description="Further levels of theory, of which the forces alone are learned: their energies are left out",
+        description="Further levels of theory that are learned beside it, each by an output of the networks and with "
+        "reference energies of its own; snapshots predict the main one",
     )
     max_record_bytes: PositiveInt = Field(4 * 2**20, description="Largest record, bytes")
     max_atoms: PositiveInt = Field(2000, description="Largest structure, atoms")
@@ -264,7 +265,7 @@ class Config(Section):
 
 
 FIXED_SECTIONS = ("seed", "name", "symmetry", "potential", "core", "learning", "rehearsal", "quarantine", "evaluation")
-"""What a checkpoint holds a learner to, with the level of theory and the levels forces are taken from."""
+"""What a checkpoint holds a learner to, with the level of theory and the further ones."""
 
 
 def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Config:

@@ -15,10 +15,17 @@ from lmlp_stream.atoms.symmetry import Descriptors
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """A structure with what was computed once for it; `structure.unlabelled` makes one of a plain `Structure`."""
+    """A structure with what was computed once for it; `structure.unlabelled` makes one of a plain `Structure`.
+
+    Attributes:
+        structure: The structure.
+        descriptors: Its symmetry functions.
+        head: Number of the networks' output that its labels belong to, by their level of theory.
+    """
 
     structure: LabelledStructure
     descriptors: Descriptors
+    head: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +51,7 @@ class Batch:
         forces: Reference forces in eV/Å; NaN where missing.
         stress: Reference stress in eV/Å³; NaN where missing.
         weight: Weight of each structure in the loss.
+        head: Output of the networks that its labels belong to.
         composition: Number of atoms by structure and atomic number, float64.
     """
 
@@ -62,6 +70,7 @@ class Batch:
     forces: Float[Tensor, "A 3"]
     stress: Float[Tensor, "S 3 3"]
     weight: Float[Tensor, "S"]
+    head: Int[Tensor, "S"]
     composition: Float[Tensor, "S 119"]
 
 
@@ -104,5 +113,6 @@ def collate(examples: Sequence[Example]) -> Batch:
         forces=tensor(np.concatenate([s.forces for s in structures])),
         stress=tensor(np.array([unknown_stress if s.stress is None else s.stress for s in structures])),
         weight=tensor(np.array([s.weight for s in structures])),
+        head=tensor(np.array([example.head for example in examples]), torch.int64),
         composition=tensor(np.array([composition_of(s.atomic_numbers) for s in structures]), torch.float64),
     )

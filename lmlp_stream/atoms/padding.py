@@ -103,6 +103,7 @@ class PaddedBatch:
             forces=zeros(n_atoms, 3),
             stress=zeros(n_structures, 3, 3).fill_(nan),
             weight=zeros(n_structures),
+            head=zeros(n_structures, dtype=torch.int64),
             composition=zeros(n_structures, N_ATOMIC_NUMBERS, dtype=torch.float64),
         )
 
@@ -115,6 +116,7 @@ class PaddedBatch:
         _fill(here.energy, batch.energy, nan)
         _fill(here.forces, batch.forces, nan)
         _fill(here.weight, batch.weight, 0)
+        _fill(here.head, batch.head, 0)
         _fill(here.composition, batch.composition, 0)
         self._put_order(batch)
         self._put_neighbors(batch.descriptors)

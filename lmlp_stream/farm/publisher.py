@@ -26,22 +26,23 @@ class Publisher:
 
     Args:
         log: URL of the log, or the whole configuration.
-        level_of_theory: The method that made the labels; empty: what the configuration says.
+        level_of_theory: The method that made the labels; empty: the main one of the configuration.
         source: Who publishes.
 
     Raises:
-        UsageError: The level of theory is missing or is not the configuration's.
+        UsageError: The level of theory is missing or is none of the configuration's.
         ConfigError: The URL is wrong.
         BrokerError: The log cannot be reached.
     """
 
     def __init__(self, log: str | Config, *, level_of_theory: str = "", source: str = "publisher") -> None:
         config = log if isinstance(log, Config) else _config(log, level_of_theory)
-        self._level_of_theory = config.wire.level_of_theory
-        if not self._level_of_theory or level_of_theory not in ("", self._level_of_theory):
+        main, further = config.wire.level_of_theory, config.wire.further_levels
+        self._level_of_theory = level_of_theory or main
+        if not self._level_of_theory or self._level_of_theory not in (main, *further):
             raise UsageError(
-                f"the level of theory is {level_of_theory!r} here and {self._level_of_theory!r} in the configuration; "
-                f"name the method that made the labels once, such as level_of_theory='wB97X/6-31G(d)'"
+                f"the level of theory is {level_of_theory!r} here and {main!r} in the configuration; name the method "
+                "that made the labels once, such as level_of_theory='wB97X/6-31G(d)', or in wire.further_levels too"
             )
         self._limits = Limits.of(config.wire)
         self._topic = config.log.structures

@@ -4,14 +4,14 @@ State after a tick depends on the ticks, the configuration and the seed alone: n
 random choice is a function of (seed, step) or (seed, atomic number).
 """
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import floor
 from typing import Self
 
 import numpy as np
 
-from lmlp_stream.atoms.batch import Batch, collate
+from lmlp_stream.atoms.batch import Batch, collate, composition_of
 from lmlp_stream.atoms.structure import LabelledStructure
 from lmlp_stream.config import Config
 from lmlp_stream.errors import DivergedError
@@ -30,7 +30,7 @@ from lmlp_stream.learning.evaluation import (
     joined,
     summary,
 )
-from lmlp_stream.learning.evidence import evidence
+from lmlp_stream.learning.evidence import EVIDENCE, evidence
 from lmlp_stream.learning.memory import Memory
 from lmlp_stream.learning.quarantine import Condemned, Judgement, Quarantine
 from lmlp_stream.learning.residuals import Residuals
@@ -135,8 +135,11 @@ class Learner:
             DivergedError: No step can be made, and no single structure is to blame.
         """
         new = self._memory.admit(structures)
-        passing = self._strangers.passing(new, self._covers, self.ensemble.baseline)
-        waiting, errors = self._examine(passing)
+        passing = self._strangers.passing(
+            new, self._covers, lambda one: self._trainer.baselines[self._memory.head_of(one)]
+        )
+        covered = [structure for structure in passing if self._covers(structure)]
+        waiting, errors = self._examine(covered)
         judgement = self._judge()
         came = [structure for structure in passing if structure.id not in waiting]
         came += [waited.structure for waited in judgement.released if not waited.learned]
@@ -144,12 +147,14 @@ class Learner:
         back = [waited.structure for waited in judgement.released if waited.learned]
         n_recalled = self._recall()
         fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
-        self.ensemble.baseline.fit(fresh)
+        for head, baseline in enumerate(self._trainer.baselines):
+            baseline.fit(self._of_head(head, fresh))
         added = self._meet(fresh)
         unabsorbed = [structure for structure in fresh if self._memory.kept(structure.id) is None]
         self._memory.remember([*came, *back])
         held_out = {structure.id for structure in came if self._memory.is_held_out(structure)}
-        judged = errors.keys() | (held_out & {waited.structure.id for waited in judgement.released})
+        judged = {structure.id for structure in covered}
+        judged |= held_out & {waited.structure.id for waited in judgement.released}
         self._quarantine.learned(came, unpredicted=came_ids - judged, held_out=held_out)
         n_learned = len(came) - len(held_out)
         self.labels_learned += n_learned
@@ -181,7 +186,7 @@ class Learner:
 
     def assess(self) -> EvaluationReport:
         """Everything that is known about the potential now; changes nothing."""
-        held_out = [structure for structure in self._memory.hold_out if self._covers(structure)]
+        held_out = self._held_out()
         found, kept = list(self._residuals(held_out)), Window(len(held_out))
         groups = [structure.group_or_id for structure in held_out]
         intervals = held_out_intervals(found, groups, self._conformal.steady)
@@ -266,17 +271,17 @@ class Learner:
         learner._trainer.load_state_dict(state)
         return learner
 
-    def _examine(self, passing: Sequence[LabelledStructure]) -> tuple[set[str], dict[str, np.ndarray]]:
+    def _examine(self, covered: Sequence[LabelledStructure]) -> tuple[set[str], dict[str, np.ndarray]]:
         """Predict structures before anything is learned from them: ids of those that wait, and `ERROR_ROW`s by id.
 
-        Those that are predicted and fit enter the window.
+        Those of the main level of theory have rows, and enter the window where they fit.
         """
-        covered = [structure for structure in passing if self._covers(structure)]
-        found = list(self._residuals(covered))
-        rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
         waiting = self._quarantine.arrived(covered, self._evidence(covered))
-        self._window_in(covered, found, rows, waiting)
-        return waiting, {structure.id: row for structure, row in zip(covered, rows, strict=True)}
+        main = self._of_head(0, covered)
+        found = list(self._residuals(main))
+        rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
+        self._window_in(main, found, rows, waiting)
+        return waiting, {structure.id: row for structure, row in zip(main, rows, strict=True)}
 
     def _arrival(self, structure: LabelledStructure, came: Container[str], errors: Mapping[str, np.ndarray]) -> Arrival:
         return Arrival(
@@ -305,7 +310,7 @@ class Learner:
         """Examine again what waits; what comes out for the first time enters the window late."""
         due = self._quarantine.structures
         judgement = self._quarantine.judge(due, self._evidence(due))
-        first = [waited.structure for waited in judgement.released if not waited.learned]
+        first = self._of_head(0, [waited.structure for waited in judgement.released if not waited.learned])
         found = list(self._residuals(first))
         intervals = self._conformal.steady
         rows = joined(error_rows(some, some.widths(intervals)) for some in found)
@@ -336,9 +341,10 @@ class Learner:
         return [Condemned(structure, DIVERGING) for structure in found]
 
     def _absorb(self, fresh: Sequence[LabelledStructure], *, at_once: bool) -> None:
-        for some in portions(fresh):
+        main = self._of_head(0, fresh)
+        for some in portions(main):
             self._trainer.linear_fit.absorb(self._collated(some))
-        elements = {int(z) for structure in fresh for z in structure.atomic_numbers}
+        elements = {int(z) for structure in main for z in structure.atomic_numbers}
         self._trainer.linear_fit.fit(elements, at_once=at_once)
 
     def _redraw(self) -> None:
@@ -346,11 +352,11 @@ class Learner:
         config, kept = self._config, self.n_remembered
         n_coming = config.learning.records_per_tick + self.n_quarantined
         while self._trainer.linear_fit.is_ripe(kept, config.rehearsal.capacity, n_coming):
-            self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(self.remembered)))
+            self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(self._of_head(0, self.remembered))))
 
     def _weigh(self, n_learned: int) -> None:
         """Weigh networks and linear part by as many held-out structures as were learned, each in its turn."""
-        kept = [structure for structure in self._memory.hold_out if self._covers(structure)]
+        kept = self._held_out()
         if not n_learned or not kept:
             return
         first = (self.labels_learned - n_learned) % len(kept)
@@ -359,7 +365,7 @@ class Learner:
         self._trainer.linear_fit.weigh(examined, {structure.id for structure in kept})
 
     def _release(self, structure: LabelledStructure) -> None:
-        if not self._memory.is_held_out(structure):
+        if not self._memory.is_held_out(structure) and not self._memory.head_of(structure):
             self._trainer.linear_fit.release(self._collated([structure]))
 
     def _meet(self, fresh: Sequence[LabelledStructure]) -> tuple[int, ...]:
@@ -373,12 +379,17 @@ class Learner:
 
     def _evidence(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
         """How the labels stand against the networks alone: the linear part follows a wrong label more closely."""
-        return evidence(self._residuals(structures, networks_alone=True), structures)
+        rows = np.zeros(len(structures), dtype=EVIDENCE)
+        heads = np.array([self._memory.head_of(structure) for structure in structures], dtype=np.int64)
+        for head in np.unique(heads):
+            some = self._of_head(head, structures)
+            rows[heads == head] = evidence(self._residuals(some, int(head), networks_alone=True), some)
+        return rows
 
     def _residuals(
-        self, structures: Sequence[LabelledStructure], *, networks_alone: bool = False
+        self, structures: Sequence[LabelledStructure], head: int = 0, *, networks_alone: bool = False
     ) -> Iterator[Residuals]:
-        potential = self.ensemble.folded(networks_alone=networks_alone)
+        potential = self._trainer.folded(head, networks_alone=networks_alone)
         for some in portions(structures):
             batch = self._collated(some)
             yield Residuals.of(potential.predict(batch), batch)
@@ -388,7 +399,16 @@ class Learner:
 
     def _covers(self, structure: LabelledStructure) -> bool:
         numbers = structure.atomic_numbers
-        return self.ensemble.covers(numbers) and self.ensemble.determines(numbers)
+        baseline = self._trainer.baselines[self._memory.head_of(structure)]
+        return self.ensemble.covers(numbers) and baseline.covers(composition_of(numbers))
+
+    def _of_head(self, head: int, structures: Iterable[LabelledStructure]) -> list[LabelledStructure]:
+        """Those of one level of theory."""
+        return [structure for structure in structures if self._memory.head_of(structure) == head]
+
+    def _held_out(self) -> list[LabelledStructure]:
+        """What is held out and can be predicted."""
+        return [structure for structure in self._memory.hold_out if self._covers(structure)]
 
     def _spend(self, n_learned: int) -> int:
         """Steps that the labels of a tick buy; a fraction is carried over, what exceeds the cap is not."""

@@ -1,6 +1,7 @@
 """What a learner remembers: structures to rehearse, structures held out, and ids that have been seen."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class Memory:
         self._condemned = KnownIds(config.learning.remembered_ids)
         self._vouched = KnownIds(config.learning.remembered_ids)
         self._share = config.rehearsal.holdout_share
+        self._levels = (config.wire.level_of_theory, *config.wire.further_levels)
 
     def admit(self, structures: Sequence[LabelledStructure]) -> list[LabelledStructure]:
         """The structures whose ids are new, and once those that were condemned and are vouched for now."""
@@ -41,14 +43,26 @@ class Memory:
         """Whether the structure belongs to the hold-out, by the lot of its group."""
         return is_held_out(structure, self._share, self._salt)
 
+    def head_of(self, structure: LabelledStructure) -> int:
+        """Output of the networks that the labels belong to: 0 of the main level of theory, then of the further ones."""
+        level = structure.level_of_theory
+        return self._levels.index(level) if level in self._levels else 0
+
     def prepare(self, structure: LabelledStructure) -> Example:
         """The structure with its descriptors, computed once while the cache has room."""
-        return self._cache.prepare(structure)
+        example, head = self._cache.prepare(structure), self.head_of(structure)
+        return replace(example, head=head) if head else example
 
     def remember(self, structures: Sequence[LabelledStructure]) -> None:
-        """Offer structures to the reservoir, or to the hold-out where they belong."""
+        """Offer structures to the reservoir, or to the hold-out where they belong.
+
+        The hold-out keeps the main level of theory alone. What it would keep of another one is not learned either, for
+        its geometry says something of held-out labels.
+        """
         for structure in structures:
             kept = self.hold_out if self.is_held_out(structure) else self.reservoir
+            if kept is self.hold_out and self.head_of(structure):
+                continue
             pushed_out = kept.offer(structure)
             if pushed_out is not None and pushed_out is not structure:
                 self._cache.forget(pushed_out)

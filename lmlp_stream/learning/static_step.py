@@ -39,26 +39,29 @@ class StaticStep:
         self._found = torch.zeros(n_structures + 3, dtype=torch.float64, device=device)
         self._run = graphed(self.run, device)
 
-    def make(self, batch: Batch, limit: float, shares: Mapping[int, float]) -> list[float]:
+    def make(
+        self, batch: Batch, of_free_atoms: Float[Tensor, "S"], limit: float, shares: Mapping[int, float]
+    ) -> list[float]:
         """What the step finds: whether it is sound (1 or 0), both terms of the loss, and the loss of each structure.
 
         Where it is not sound, nothing has changed; where it is, it was made.
 
         Args:
             batch: The micro-batch; it must fit.
+            of_free_atoms: Sums of atomic reference energies in eV, float64.
             limit: Largest loss of a structure.
             shares: How far averaged weights move towards the newest, of each element that is to take the step.
         """
-        self._put(batch, limit, shares)
+        self._put(batch, of_free_atoms, limit, shares)
         self._run()
         found: list[float] = self._found.tolist()
         return found[: 3 + batch.n_structures]
 
-    def _put(self, batch: Batch, limit: float, shares: Mapping[int, float]) -> None:
+    def _put(self, batch: Batch, of_free_atoms: Tensor, limit: float, shares: Mapping[int, float]) -> None:
         settings = [(*self._optimizer.settings(z), shares.get(z, 0.0), float(z in shares)) for z in self.capacity.atoms]
         self._settings.copy_(torch.tensor(settings, dtype=torch.float64))
         self._limit.fill_(limit)
-        self._of_free_atoms[: batch.n_structures].copy_(self._training.baseline.energy(batch.composition))
+        self._of_free_atoms[: batch.n_structures].copy_(of_free_atoms)
         self._padded.put(batch)
 
     def run(self) -> None:

@@ -19,9 +19,9 @@ from lmlp_stream.learning.linear_fit import LinearFit, element_generator
 from lmlp_stream.learning.loss import Loss
 from lmlp_stream.learning.standardisation import Atoms
 from lmlp_stream.learning.static_step import StaticStep
-from lmlp_stream.potential.baseline import Baseline
+from lmlp_stream.potential.baseline import Baseline, of_free_atoms
 from lmlp_stream.potential.device import find_device
-from lmlp_stream.potential.ensemble import Ensemble
+from lmlp_stream.potential.ensemble import Ensemble, FoldedEnsemble
 from lmlp_stream.potential.network import standardised_to
 
 AVERAGED_SHARE = 0.1
@@ -67,7 +67,8 @@ class Trainer:
         functions: Symmetry functions of the configuration.
         ensemble: The potential for everybody else: weights averaged over the newest steps of each element (Polyak &
             Juditsky 1992, doi 10.1137/0330046; exponential as in Kingma & Ba 2015, section 7.2, arXiv:1412.6980),
-            blended with the linear part.
+            blended with the linear part. It is that of the main level of theory.
+        baselines: Atomic reference energies of each head: of the main level of theory, then of the further ones.
         linear_fit: The linear part in training.
 
     Args:
@@ -84,18 +85,21 @@ class Trainer:
         self._static: StaticStep | None = None
         self._needed, self._n_attempts = Capacity(), 0
         self.functions = SymmetryFunctions(spec, dtype, device)
-        baseline = Baseline(_atomic_energies(config))
-        self._training, self.ensemble = (
+        further = (Baseline({}) for _ in config.wire.further_levels)
+        self.baselines = (Baseline(_atomic_energies(config)), *further)
+        self._training, self._averaged = (
             Ensemble(
                 spec,
                 hidden=config.potential.hidden,
                 members=config.potential.members,
                 dtype=dtype,
                 device=device,
-                baseline=baseline,
+                baseline=self.baselines[0],
+                n_heads=len(self.baselines),
             )
             for _ in range(2)
         )
+        self.ensemble = self._averaged.of_head(0, self.baselines[0])
         self._optimizer = CoRe(config.core, independent_axes=1)
         self._usual = inf
         self._atoms: dict[int, Atoms] = {}
@@ -108,13 +112,14 @@ class Trainer:
         the median energy per atom above the baseline, so that given energies of free atoms leave them no binding energy
         to learn first; the linear part expects the same of every atom.
         """
-        energy = _above_baseline(self.ensemble.baseline, batch)
+        energy = self._above_baseline(batch)
         added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
         for z in added:
             values, generator = batch.values[batch.atoms_of[z]], element_generator(self._config.seed, "element", z)
             self._training.add_element(z, values, generator, energy)
             copies = {name: parameter.clone() for name, parameter in self._training.parameters[z].items()}
-            self.ensemble.parameters = dict(sorted({**self.ensemble.parameters, z: copies}.items()))
+            self._averaged.parameters = dict(sorted({**self._averaged.parameters, z: copies}.items()))
+            self.ensemble.parameters = self._averaged.of_head(0, self.baselines[0]).parameters
             self._optimize(z)
             self._atoms[z] = Atoms.of(values)
             self.linear_fit.add_element(z, values, energy)
@@ -133,11 +138,16 @@ class Trainer:
             if atoms.n < 2 * atoms.n_standardised:
                 continue
             self._atoms[z] = replace(atoms, n_standardised=atoms.n)
-            for parameters in (self.ensemble.parameters[z], self._training.parameters[z]):
+            for parameters in (self._averaged.parameters[z], self._training.parameters[z]):
                 changed, factor = standardised_to(parameters, atoms.mean, atoms.spread)
                 for name, tensor in changed.items():
                     parameters[name].copy_(tensor)
             self._optimizer.rescale(z, list(parameters).index("weight_0"), factor)
+
+    def folded(self, head: int, *, networks_alone: bool = False) -> FoldedEnsemble:
+        """What the level of theory of a head predicts now; the linear part knows the main level alone."""
+        ensemble = self._averaged.of_head(head, self.baselines[head]) if head else self.ensemble
+        return ensemble.folded(networks_alone=networks_alone)
 
     def step(self, batch: Batch) -> StepReport:
         """Lower the loss of a micro-batch by one optimizer step.
@@ -163,7 +173,7 @@ class Trainer:
             return report
         self._optimizer.step(attempt.gradients)
         for z in attempt.gradients:
-            averages, newest = (list(ensemble.parameters[z].values()) for ensemble in (self.ensemble, self._training))
+            averages, newest = (list(ensemble.parameters[z].values()) for ensemble in (self._averaged, self._training))
             torch._foreach_lerp_(averages, newest, self._averaged_share(self._optimizer.n_steps(z)))
         return report
 
@@ -175,7 +185,9 @@ class Trainer:
     def _attempt(self, batch: Batch) -> _Attempt:
         learning = self._config.learning
         loss = Loss(batch, energy_weight=learning.energy_weight, force_weight=learning.force_weight)
-        gradients = self._training.loss_gradient(batch, loss.by_energy, loss.by_forces)
+        gradients = self._training.loss_gradient(
+            batch, loss.by_energy, loss.by_forces, of_free_atoms(self.baselines, batch)
+        )
         report = StepReport(float(loss.energy), float(loss.force), losses=loss.by_structure.cpu().numpy())
         return _Attempt(gradients, report, self._sound(gradients, report))
 
@@ -195,10 +207,11 @@ class Trainer:
             self._needed = Capacity()
         if self._static is None or self._static.capacity != capacity:
             self._static = None  # on a GPU its memory is free before the next one takes its own
-            self._static = StaticStep(self._training, self.ensemble, self._optimizer, self._config.learning, capacity)
+            self._static = StaticStep(self._training, self._averaged, self._optimizer, self._config.learning, capacity)
         moving = batch.atoms_of if moves else ()
         shares = {z: self._averaged_share(self._optimizer.n_steps(z) + 1) for z in moving}
-        is_sound, energy_loss, force_loss, *losses = self._static.make(batch, self._largest, shares)
+        free = of_free_atoms(self.baselines, batch)
+        is_sound, energy_loss, force_loss, *losses = self._static.make(batch, free, self._largest, shares)
         return _Attempt({}, StepReport(energy_loss, force_loss, np.array(losses)), bool(is_sound))
 
     @property
@@ -213,7 +226,7 @@ class Trainer:
     def finite(self) -> bool:
         """Whether every weight and coefficient is a finite number."""
         weights = [tensor for group in self._training.parameters.values() for tensor in group.values()]
-        weights += [tensor for group in self.ensemble.parameters.values() for tensor in group.values()]
+        weights += [tensor for group in self._averaged.parameters.values() for tensor in group.values()]
         if self.ensemble.linear is not None:
             for features in self.ensemble.linear.features.values():
                 weights += [features.coefficients, features.deviations]
@@ -221,9 +234,12 @@ class Trainer:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of weights, averaged weights, linear part with its sums, baseline and optimizer state."""
-        tensors = {f"ensemble.{name}": tensor for name, tensor in self.ensemble.state_dict().items()}
+        averaged = self.ensemble.state_dict() | self._averaged.state_dict()
+        tensors = {f"ensemble.{name}": tensor for name, tensor in averaged.items()}
         tensors |= {f"training.{name}": tensor for name, tensor in self._training.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
+        for head, baseline in enumerate(self.baselines[1:], start=1):
+            tensors |= {f"baseline.{head}.{name}": tensor for name, tensor in baseline.state_dict().items()}
         for z, atoms in self._atoms.items():
             tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
         arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
@@ -233,8 +249,13 @@ class Trainer:
         """Take over what `state_dict` wrote; this trainer must be new."""
         self._static = None
         self._training = self._restored(_tensors(state, "training."))
-        self.ensemble = self._restored(_tensors(state, "ensemble."))
-        self.ensemble.baseline = self._training.baseline
+        self._averaged = self._restored(_tensors(state, "ensemble."))
+        further = (
+            Baseline.from_state(_tensors(state, f"baseline.{head}.")) for head in range(1, self._averaged.n_heads)
+        )
+        self.baselines = (self._training.baseline, *further)
+        self.ensemble = self._averaged.of_head(0, self.baselines[0], self._averaged.linear)
+        self._averaged.baseline, self._averaged.linear = self.baselines[0], None
         for z in self._training.elements:
             self._optimize(z)
             self._atoms[z] = Atoms.from_state(_tensors(state, f"atoms.{z}."))
@@ -244,10 +265,21 @@ class Trainer:
         self._usual = float(state["usual_loss"][0])
 
     def _restored(self, state: Mapping[str, Tensor]) -> Ensemble:
-        like = self.ensemble
+        like = self._training
         return Ensemble.from_state(
-            like.spec, state, hidden=like.hidden, members=like.members, dtype=like.dtype, device=like.device
+            *(like.spec, state),
+            hidden=like.hidden,
+            members=like.members,
+            dtype=like.dtype,
+            device=like.device,
+            n_heads=like.n_heads,
         )
+
+    def _above_baseline(self, batch: Batch) -> float:
+        """Median energy per atom of the labelled structures less their baselines, eV; 0 where none has an energy."""
+        above = (batch.energy - of_free_atoms(self.baselines, batch)) / batch.n_atoms
+        known = above[~torch.isnan(above)]
+        return float(known.median()) if len(known) else 0.0
 
     def _optimize(self, z: int) -> None:
         named = self._training.parameters[z]
@@ -266,13 +298,6 @@ def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:
         for name, array in state.items()
         if name.startswith(room)
     }
-
-
-def _above_baseline(baseline: Baseline, batch: Batch) -> float:
-    """Median energy per atom of the labelled structures less their baseline, eV; 0 where none has an energy."""
-    above = (batch.energy - baseline.energy(batch.composition)) / batch.n_atoms
-    known = above[~torch.isnan(above)]
-    return float(known.median()) if len(known) else 0.0
 
 
 def _atomic_energies(config: Config) -> dict[int, float]:

@@ -1,6 +1,6 @@
 """Atomic reference energies: the part of the total energy that depends on the composition alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmlp_stream.atoms.batch import composition_of
+from lmlp_stream.atoms.batch import Batch, composition_of
 from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
 from lmlp_stream.atoms.structure import LabelledStructure
 
@@ -88,3 +88,11 @@ class Baseline:
             new = new - self._directions.T @ (self._directions @ new)
         negligible = np.linalg.norm(new) <= NEGLIGIBLE_SHARE * np.linalg.norm(free)
         return np.zeros_like(free) if negligible else new
+
+
+def of_free_atoms(baselines: Sequence[Baseline], batch: Batch) -> Float[Tensor, "S"]:
+    """Sum of atomic reference energies of each structure in eV, float64, by the baseline of its head."""
+    energies = baselines[0].energy(batch.composition)
+    for head, baseline in enumerate(baselines[1:], start=1):
+        energies = torch.where(batch.head == head, baseline.energy(batch.composition), energies)
+    return energies

@@ -91,6 +91,7 @@ class Ensemble:
         members: Number of members M.
         dtype: Precision of the networks.
         device: Where they are.
+        n_heads: Outputs H of each network, one for each level of theory that is learned; what predicts has one.
         parameters: Network parameters by atomic number, ascending.
         baseline: Atomic reference energies.
         linear: What their mean is blended with where it predicts; None: nothing. It takes no part in `loss_gradient`.
@@ -106,6 +107,7 @@ class Ensemble:
         device: torch.device,
         baseline: Baseline,
         linear: LinearPart | None = None,
+        n_heads: int = 1,
     ) -> None:
         self.spec = spec
         self.hidden = tuple(hidden)
@@ -114,6 +116,7 @@ class Ensemble:
         self.device = device
         self.baseline = baseline
         self.linear = linear
+        self.n_heads = n_heads
         self.parameters: dict[int, dict[str, Tensor]] = {}
 
     @property
@@ -133,8 +136,31 @@ class Ensemble:
         self, z: int, values: Float[Tensor, "n D"], generator: torch.Generator, energy: float = 0.0
     ) -> None:
         """Give an element fresh networks, standardised to its first atoms, with energies around `energy` (eV)."""
-        self.parameters[z] = init_network(self.spec.n_functions, self.hidden, self.members, generator, values, energy)
+        self.parameters[z] = init_network(
+            self.spec.n_functions, self.hidden, self.members, generator, values, energy, self.n_heads
+        )
         self.parameters = dict(sorted(self.parameters.items()))
+
+    def of_head(self, head: int, baseline: Baseline, linear: LinearPart | None = None) -> "Ensemble":
+        """The potential of one level of theory: its parameters are parts of these, in the same memory."""
+        ensemble = Ensemble(
+            self.spec,
+            hidden=self.hidden,
+            members=self.members,
+            dtype=self.dtype,
+            device=self.device,
+            baseline=baseline,
+            linear=linear,
+        )
+        last = parameter_names(len(self.hidden))[-2:]
+        ensemble.parameters = {
+            z: {
+                name: array[..., head : head + 1] if name in last and self.n_heads > 1 else array
+                for name, array in parameters.items()
+            }
+            for z, parameters in self.parameters.items()
+        }
+        return ensemble
 
     def predict(self, batch: Batch) -> Prediction:
         """Energies, forces and stress of every member."""
@@ -151,7 +177,7 @@ class Ensemble:
         batch: Batch,
         by_energy: Callable[[Float[Tensor, "M S"]], Float[Tensor, "M S"]],
         by_forces: ByForces,
-        of_free_atoms: Float[Tensor, "S"] | None = None,
+        of_free_atoms: Float[Tensor, "S"],
     ) -> dict[int, list[Tensor]]:
         """Gradient of a loss of what the networks alone say, by the parameters of each element of a batch.
 
@@ -161,12 +187,10 @@ class Ensemble:
             batch: The structures.
             by_energy: Derivative of the loss by the energies of all members in eV, which it is told.
             by_forces: The same of the forces.
-            of_free_atoms: Sums of atomic reference energies in eV, float64; None: what the baseline says.
+            of_free_atoms: Sums of atomic reference energies in eV, float64.
         """
         folded = {z: fold(self.parameters[z]) for z in batch.atoms_of}
         energies, gradients, passes = forth_and_back_of_all(folded, batch)
-        if of_free_atoms is None:
-            of_free_atoms = self.baseline.energy(batch.composition)
         of_structures = by_energy(_total(energies, batch, of_free_atoms)).to(energies.dtype)
         through_forces(gradients, batch, by_forces)
         by_energies = of_structures[:, batch.structure_index[batch.order]]
@@ -194,6 +218,7 @@ class Ensemble:
         members: int,
         dtype: torch.dtype,
         device: torch.device,
+        n_heads: int = 1,
     ) -> Self:
         """The ensemble `state_dict` described."""
         baseline = {name.removeprefix("baseline."): array for name, array in state.items() if "baseline." in name}
@@ -206,6 +231,7 @@ class Ensemble:
             device=device,
             baseline=Baseline.from_state(baseline),
             linear=LinearPart.from_state(linear, dtype, device) if linear else None,
+            n_heads=n_heads,
         )
         elements = sorted({int(name.split(".")[1]) for name in state if name.startswith("element.")})
         ensemble.parameters = {

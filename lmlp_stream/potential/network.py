@@ -1,8 +1,9 @@
 """The atomic network of one element, for all members at once: parameters with a leading member axis.
 
 G -> standardisation scale · (G - shift) -> hidden layers with sTanh -> linear output. Source: Eckhoff & Reiher,
-J. Chem. Theory Comput. 2023, 19, 3509 (doi 10.1021/acs.jctc.3c00279), as in SCINE Parrot 1.0.0. Axes: M members,
-n atoms, D symmetry functions, h neurons.
+J. Chem. Theory Comput. 2023, 19, 3509 (doi 10.1021/acs.jctc.3c00279), as in SCINE Parrot 1.0.0. An extension: where
+labels of several levels of theory are learned, each has an output of its own, a head, on the same hidden layers. Axes:
+M members, n atoms, D symmetry functions, h neurons, H heads.
 """
 
 import math
@@ -44,12 +45,13 @@ def init_network(
     generator: torch.Generator,
     values: Float[Tensor, "n D"],
     energy: float = 0.0,
+    n_heads: int = 1,
 ) -> dict[str, Tensor]:
     """Fresh parameters, standardised to the symmetry functions of atoms of the element.
 
     Weights are drawn from a normal distribution of variance 1/n_in, biases are 0 but for the last one: atomic energies
-    begin around `energy` (eV). A function that does not vary over the given atoms keeps its scale: nothing is known of
-    its spread yet.
+    of all heads begin around `energy` (eV). A function that does not vary over the given atoms keeps its scale: nothing
+    is known of its spread yet.
     """
     dtype, device = values.dtype, values.device
     spread = values.double().std(dim=0, correction=0)
@@ -57,7 +59,7 @@ def init_network(
         "shift": values.double().mean(dim=0).to(dtype).repeat(members, 1),
         "scale": scale_of(spread).to(dtype).repeat(members, 1),
     }
-    sizes = (n_functions, *hidden, 1)
+    sizes = (n_functions, *hidden, n_heads)
     for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
         share = LAST_LAYER_SHARE if layer == len(hidden) else 1.0
         weight = torch.randn(members, n_in, n_out, generator=generator, dtype=torch.float64)
@@ -131,7 +133,7 @@ def fold(parameters: Parameters) -> Folded:
     return Folded(
         center=center,
         weights=(first, *(STANH * parameters[f"weight_{layer}"] for layer in range(1, count))),
-        biases=(offset, *(parameters[f"bias_{layer}"] for layer in range(1, count))),
+        biases=(offset, *(parameters[f"bias_{layer}"].contiguous() for layer in range(1, count))),
     )
 
 
@@ -142,7 +144,8 @@ class Pass:
     Attributes:
         energies: Atomic energies in eV.
         hidden: G - center, then tanh of each hidden layer.
-        by_input: dE/d of what enters the tanh of each hidden layer, and at last ones for the energy itself.
+        by_input: dE/d of what enters the tanh of each hidden layer, and at last of what the heads say: one for the head
+            of the atom.
     """
 
     energies: Float[Tensor, "M n"]
@@ -150,20 +153,33 @@ class Pass:
     by_input: list[Float[Tensor, "M n h"]]
 
 
-def forth_and_back(network: Folded, values: Float[Tensor, "n D"], gradients: Float[Tensor, "n M D"]) -> Pass:
-    """Atomic energies; their derivatives by the symmetry functions are written into `gradients`."""
+def forth_and_back(
+    network: Folded,
+    values: Float[Tensor, "n D"],
+    gradients: Float[Tensor, "n M D"],
+    heads: Float[Tensor, "n H"] | None = None,
+) -> Pass:
+    """Atomic energies; their derivatives by the symmetry functions are written into `gradients`.
+
+    Args:
+        network: The networks.
+        values: Symmetry functions.
+        gradients: Where derivatives are written.
+        heads: One for the head of each atom, else zero; None where networks have a single one.
+    """
     n_members, count = len(network.biases[0]), len(network.weights)
     hidden = [(values - network.center).expand(n_members, -1, -1)]
     for layer in range(count - 1):
         doubled = product(hidden[-1], network.weights[layer], factor=2).add_(network.biases[layer], alpha=2)
         hidden.append(tanh_of_half_(doubled))
-    energies = product(hidden[-1], network.weights[-1]).add_(network.biases[-1])
-    by_input: list[Tensor] = [torch.ones_like(energies)]
+    said = product(hidden[-1], network.weights[-1]).add_(network.biases[-1])
+    by_input: list[Tensor] = [torch.ones_like(said) if heads is None else heads.expand_as(said)]
     for layer in range(count - 1, 0, -1):
         by_hidden = product(by_input[0], network.weights[layer].transpose(1, 2))
         by_input.insert(0, through_tanh_(by_hidden, hidden[layer]))
     product(by_input[0], network.weights[0].transpose(1, 2), out=gradients.transpose(0, 1))
-    return Pass(energies=energies[:, :, 0], hidden=hidden, by_input=by_input)
+    energies = said[:, :, 0] if heads is None else (said * heads).sum(dim=2)
+    return Pass(energies=energies, hidden=hidden, by_input=by_input)
 
 
 def are_few(values: Float[Tensor, "n D"]) -> bool:
@@ -204,7 +220,7 @@ def gradient_of(
             by_slope.append(done.by_input[layer].mul_(upstream).mul_(done.hidden[layer + 1]))
             through_tanh_(upstream, done.hidden[layer + 1])
     by_bias: list[Tensor] = []
-    upstream = by_energies[:, :, None].contiguous()
+    upstream = by_energies[:, :, None] * done.by_input[-1]
     for layer in range(count - 1, -1, -1):
         product(done.hidden[layer].transpose(1, 2), upstream, out=by_weight[layer], keep=1)
         by_bias.insert(0, upstream.sum(dim=1, keepdim=True))

@@ -44,7 +44,8 @@ def forth_and_back_of_all(
 ) -> tuple[Float[Tensor, "M A"], Float[Tensor, "A M D"], Passes]:
     """The same for learning: with the passes that `gradients_of_all` needs."""
     parts, gradients = _by_element(folded, batch)
-    passes = {z: forth_and_back(*part) for z, part in zip(batch.atoms_of, parts, strict=True)}
+    heads = _heads(folded, batch)
+    passes = {z: forth_and_back(*part, heads.get(z)) for z, part in zip(batch.atoms_of, parts, strict=True)}
     return torch.cat([done.energies for done in passes.values()], dim=1), gradients, passes
 
 
@@ -58,6 +59,17 @@ def _by_element(
     sizes = [len(atoms) for atoms in batch.atoms_of.values()]
     arrays = (torch.split(array, sizes) for array in (batch.values.index_select(0, batch.order), gradients))
     return list(zip((folded[z] for z in batch.atoms_of), *arrays, strict=True)), gradients
+
+
+def _heads(folded: Mapping[int, Folded], batch: Batch) -> dict[int, Float[Tensor, "n H"]]:
+    """One for the head of each atom, by atomic number; nothing where networks have a single one."""
+    n_heads = next(iter(folded.values())).biases[-1].shape[2]
+    if n_heads == 1:
+        return {}
+    of_atoms = batch.head[batch.structure_index[batch.order]]
+    chosen = (of_atoms[:, None] == torch.arange(n_heads, device=of_atoms.device)).to(batch.values.dtype)
+    sizes = [len(atoms) for atoms in batch.atoms_of.values()]
+    return dict(zip(batch.atoms_of, torch.split(chosen, sizes), strict=True))
 
 
 def gradients_of_all(

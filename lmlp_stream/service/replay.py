@@ -181,7 +181,7 @@ def _without_limits(config: Config) -> Limits:
     """Limits that refuse what no learner with these levels of theory ever let in, and nothing else."""
     return Limits(
         level_of_theory=config.wire.level_of_theory,
-        forces_from=config.wire.forces_from,
+        further_levels=config.wire.further_levels,
         elements="extended",
         max_record_bytes=MAX_MESSAGE_BYTES,
         max_atoms=MAX_MESSAGE_BYTES,

@@ -25,7 +25,7 @@ SOONEST_S = 2.5
 SAVING_SHARE = 0.04
 """Share of the time that saving may take where checkpoints come sooner than the settings demand."""
 
-FIXED_WIRE_KEYS = ("level_of_theory", "forces_from")
+FIXED_WIRE_KEYS = ("level_of_theory", "further_levels")
 """Settings of the door that say what the labels are, not which of them are let in."""
 
 

@@ -182,7 +182,7 @@ def provenance_of(
         parent_id=parent_id,
         code_version=version("lmlp-stream"),
         created_at=created_at,
-        forces_from=config.wire.forces_from,
+        further_levels=config.wire.further_levels,
     )
 
 

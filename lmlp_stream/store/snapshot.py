@@ -45,7 +45,7 @@ class Provenance:
     parent_id: str
     code_version: str
     created_at: str
-    forces_from: tuple[str, ...] = ()
+    further_levels: tuple[str, ...] = ()
 
 
 def publish(ensemble: Ensemble, provenance: Provenance, url: str | Path, sign: Sign | None = None) -> SnapshotManifest:

@@ -29,8 +29,8 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
         "elements": AtomicNumbers("Atomic numbers the potential covers, increasing.", MAX_ATOMIC_NUMBER),
         "cutoff": Number("Cutoff radius, Å.", maximum=1e3, above=0.0),
         "level_of_theory": Text("The method behind the labels.", min_length=0),
-        "forces_from": Texts(
-            "Further levels of theory, of which the forces alone are learned; none: left out.",
+        "further_levels": Texts(
+            "Further levels of theory that were learned beside it; none: left out.",
             MAX_LEVELS,
             required=False,
         ),
@@ -55,7 +55,7 @@ SNAPSHOT_ANNOUNCEMENT = Envelope(
 NOT_HASHED = ("id", "weights_uri", "code_version", "created_at", "signature")
 """Fields of a manifest that its content id does not cover."""
 
-_LEFT_OUT = ("forces_from", "signature")
+_LEFT_OUT = ("further_levels", "signature")
 """Fields that are left out where there is nothing to say."""
 
 
@@ -81,7 +81,7 @@ class SnapshotManifest:
         parent_id: The snapshot announced before; empty for the first.
         code_version: Version of lmlp_stream that made it.
         created_at: When, ISO 8601 in UTC.
-        forces_from: Further levels of theory, of which the forces alone are learned.
+        further_levels: Further levels of theory that were learned beside it.
         signature: Of the id by the learner's key, as `store.signing` says; empty: not signed.
     """
 
@@ -102,7 +102,7 @@ class SnapshotManifest:
     parent_id: str
     code_version: str
     created_at: str
-    forces_from: tuple[str, ...] = ()
+    further_levels: tuple[str, ...] = ()
     signature: str = ""
 
     def content_id(self) -> str:
@@ -142,7 +142,7 @@ class SnapshotManifest:
         values["cutoff"] = float(self.cutoff)
         for name in ("errors", "calibration"):
             values[name] = {key: float(figure) for key, figure in values[name].items()}
-        values["forces_from"] = list(self.forces_from)
+        values["further_levels"] = list(self.further_levels)
         return {name: value for name, value in values.items() if value or name not in _LEFT_OUT}
 
 

@@ -22,7 +22,7 @@ Fields = dict[str, Any]
 
 EXAMPLE_LIMITS = Limits(
     level_of_theory="GFN2-xTB",
-    forces_from=(),
+    further_levels=(),
     elements="published",
     max_record_bytes=8192,
     max_atoms=200,

@@ -40,7 +40,7 @@ class Limits:
 
     Attributes:
         level_of_theory: The level of theory that is let in, compared character by character.
-        forces_from: Further ones that are let in without their energies.
+        further_levels: Further ones that are let in.
         elements: Which elements are let in, a key of `LAST_ELEMENTS`.
         max_record_bytes: Largest record, bytes.
         max_atoms: Largest structure, atoms.
@@ -50,7 +50,7 @@ class Limits:
     """
 
     level_of_theory: str
-    forces_from: tuple[str, ...]
+    further_levels: tuple[str, ...]
     elements: str
     max_record_bytes: int
     max_atoms: int
@@ -63,7 +63,7 @@ class Limits:
         """The limits a configuration says."""
         return cls(
             level_of_theory=wire.level_of_theory,
-            forces_from=wire.forces_from,
+            further_levels=wire.further_levels,
             elements=wire.elements,
             max_record_bytes=wire.max_record_bytes,
             max_atoms=wire.max_atoms,

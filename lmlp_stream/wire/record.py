@@ -65,7 +65,7 @@ def decode(value: bytes, limits: Limits) -> LabelledStructure | Rejection:
 
 
 def _structure(fields: Mapping[str, Any], limits: Limits) -> LabelledStructure:
-    fields = _at_the_level(fields, limits)
+    _check_level(fields["level_of_theory"], limits)
     if "energy" not in fields and "forces" not in fields:
         raise RefusalError(Reason.NO_LABEL, "the record has neither energy nor forces; send at least one")
     geometry = read_geometry(fields, limits)
@@ -85,22 +85,14 @@ def _structure(fields: Mapping[str, Any], limits: Limits) -> LabelledStructure:
     )
 
 
-def _at_the_level(fields: Mapping[str, Any], limits: Limits) -> Mapping[str, Any]:
-    """The fields whose labels are learned: energies of different levels of theory have no common zero."""
-    level = fields["level_of_theory"]
-    if level == limits.level_of_theory:
-        return fields
-    if level not in limits.forces_from:
+def _check_level(level: str, limits: Limits) -> None:
+    known = (limits.level_of_theory, *limits.further_levels)
+    if level not in known:
         raise RefusalError(
             Reason.LEVEL_OF_THEORY,
-            f"level_of_theory is {level[:64]!r}; only {limits.level_of_theory!r} is learned here "
-            "(wire.level_of_theory; wire.forces_from lets in the forces of others)",
+            f"level_of_theory is {level[:64]!r}; only {', '.join(map(repr, known))} is learned here "
+            "(wire.level_of_theory; wire.further_levels lets others in beside it)",
         )
-    if "forces" not in fields:
-        raise RefusalError(
-            Reason.NO_LABEL, f"the record has no forces; of {level[:64]!r} nothing else is learned (wire.forces_from)"
-        )
-    return {name: value for name, value in fields.items() if name != "energy"}
 
 
 def _check_labels(fields: Mapping[str, Any], limits: Limits, *, isolated: bool) -> None:

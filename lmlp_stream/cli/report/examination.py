@@ -92,7 +92,7 @@ def domain_means(energies: Float[np.ndarray, "S"], domains: tuple[str, ...]) -> 
 
 def _ids(structure: LabelledStructure, config: Config) -> set[str]:
     """Every id under which the label, or some of what it says, can have come."""
-    levels = (config.wire.level_of_theory, *config.wire.forces_from)
+    levels = (config.wire.level_of_theory, *config.wire.further_levels)
     energies, forces = (structure.energy, nan), (structure.forces, np.full_like(structure.forces, nan))
     labels = [Labels(*given) for given in product(energies, forces, (structure.stress, None))]
     return {request_id(structure), *(structure_id(structure, *of_one) for of_one in product(labels, levels))}

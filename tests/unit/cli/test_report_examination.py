@@ -39,7 +39,7 @@ def test_an_energy_that_no_learned_composition_fixes_counts_nowhere(tmp_path: Pa
     assert len(test.forces) == 15
 
 
-CONFIG = parse_config({"wire": {"level_of_theory": "A", "forces_from": ["B"]}}, place="test")
+CONFIG = parse_config({"wire": {"level_of_theory": "A", "further_levels": ["B"]}}, place="test")
 
 
 def arrival(id_: str, *, held_out: bool = False) -> Arrival:

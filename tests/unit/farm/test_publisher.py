@@ -132,6 +132,18 @@ def test_a_configuration_says_log_and_level(request: pytest.FixtureRequest):
     assert len(structures(url)) == 1
 
 
+def test_labels_can_be_of_a_further_level_of_the_configuration(request: pytest.FixtureRequest):
+    url = f"memory:{request.node.name}"
+    tree = {"log": {"url": url}, "wire": {"level_of_theory": LEVEL, "further_levels": ["HF", "PBE"]}}
+    config = parse_config(tree, place="test")
+    with Publisher(config, level_of_theory="PBE") as publisher:
+        publisher.publish(water())
+    (message,) = messages(url)
+    structure = decode(message.value, Limits.of(config.wire))
+    assert isinstance(structure, LabelledStructure)
+    assert structure.level_of_theory == "PBE"
+
+
 @pytest.mark.parametrize("level", ["", "PBE"])
 def test_labels_need_one_level_of_theory(level: str):
     config = parse_config(

@@ -26,11 +26,13 @@ from tests.unit.learning.recorded import OnTheDevice, by_tensors, recorded
 from tests.unit.learning.structures import AMMONIA, METHANE, WATER, labelled
 
 WATERS, METHANES, AMMONIAS = ([labelled(index, kind) for index in range(4)] for kind in (WATER, METHANE, AMMONIA))
+HEADS = {"": 0, "B": 1, "C": 2}
 PLASTIC = {"score_history": 3, "frozen": 0.1}
 
 
-def config_of(device: str = "cpu", dtype: str = "float64", **core: object) -> Config:
+def config_of(device: str = "cpu", dtype: str = "float64", levels: Sequence[str] = (), **core: object) -> Config:
     tree = {
+        "wire": {"level_of_theory": "A", "further_levels": levels},
         "symmetry": {"preset": "published", "cutoff": 4.0},
         "potential": {"members": 2, "hidden": (6, 5), "linear_features": 20, "device": device, "dtype": dtype},
         "learning": {"averaged_steps": 3},
@@ -50,12 +52,14 @@ def cell(index: int, repeat: tuple[int, int, int] = (1, 1, 1)) -> LabelledStruct
 
 
 def batch_of(trainer: Trainer, structures: Sequence[LabelledStructure]) -> Batch:
-    return collate([Example(structure, trainer.functions.evaluate(structure)) for structure in structures])
+    evaluate = trainer.functions.evaluate
+    return collate([Example(item, evaluate(item), HEADS[item.level_of_theory]) for item in structures])
 
 
 def learn(trainer: Trainer, structures: Sequence[LabelledStructure]):
     """One step of a trainer that meets elements as a learner does; the report."""
-    trainer.ensemble.baseline.fit(structures)
+    for head, baseline in enumerate(trainer.baselines):
+        baseline.fit([structure for structure in structures if HEADS[structure.level_of_theory] == head])
     batch = batch_of(trainer, structures)
     trainer.follow(batch)
     trainer.add_elements(batch)
@@ -108,6 +112,16 @@ def test_every_step_equals_that_of_the_cpu(captures, core) -> None:
         check_equal(plain, static)
 
 
+def test_steps_of_several_levels_of_theory_equal_those_of_the_cpu(captures) -> None:
+    plain, static = (Trainer(config_of(levels=("B", "C")), static=is_static) for is_static in (False, True))
+    at_b = [labelled(index, WATER, level_of_theory="B", energy=5.0 + index) for index in range(3)]
+    at_c = [labelled(index, METHANE, level_of_theory="C", energy=-7.0 * index) for index in range(2)]
+    for structures in (WATERS, at_b, [*WATERS[:2], *at_c, *at_b], METHANES, [*at_c, *METHANES, *WATERS]):
+        expected, found = learn(plain, structures), learn(static, structures)
+        np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-10)
+        check_equal(plain, static)
+
+
 def test_in_single_precision_it_says_the_same(captures) -> None:
     double, single = Trainer(config_of()), Trainer(config_of(dtype="float32"), static=True)
     for structures in MICRO_BATCHES:
@@ -146,7 +160,7 @@ def test_how_much_is_filled_up_does_not_matter(captures) -> None:
     for trainer in (narrow, wide):
         learn(trainer, WATERS)
     capacity = Capacity(n_structures=20, atoms={1: 96, 8: 64}, n_neighbors=40)
-    wide._static = StaticStep(wide._training, wide.ensemble, wide._optimizer, wide._config.learning, capacity)
+    wide._static = StaticStep(wide._training, wide._averaged, wide._optimizer, wide._config.learning, capacity)
     for structures in (WATERS, WATERS[1:], WATERS[:1]):
         learn(narrow, structures)
         learn(wide, structures)

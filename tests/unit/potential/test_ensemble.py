@@ -160,7 +160,7 @@ class Told:
 def test_a_loss_is_told_what_the_networks_alone_predict() -> None:
     model, batch = ensemble(), batch_of(ALL)
     told = Told(model, batch)
-    model.loss_gradient(batch, told.by_energy, told.by_forces)
+    model.loss_gradient(batch, told.by_energy, told.by_forces, model.baseline.energy(batch.composition))
     model.linear = None
     plain = model.predict(batch)
     torch.testing.assert_close(told.energy, plain.energy, rtol=1e-12, atol=1e-12)
@@ -170,7 +170,7 @@ def test_a_loss_is_told_what_the_networks_alone_predict() -> None:
 def test_the_gradient_of_a_loss_of_energies_and_forces_is_the_slope_of_the_loss() -> None:
     model, batch = ensemble(), batch_of([METHANOL, THIN_CELL, ALONE, ETHANOL])
     told = Told(model, batch)
-    gradients = model.loss_gradient(batch, told.by_energy, told.by_forces)
+    gradients = model.loss_gradient(batch, told.by_energy, told.by_forces, model.baseline.energy(batch.composition))
     assert list(gradients) == [z for z in model.elements if z in batch.atoms_of]
     generator = torch.Generator().manual_seed(4)
     for z, of_element in gradients.items():
@@ -181,7 +181,7 @@ def test_the_gradient_of_a_loss_of_energies_and_forces_is_the_slope_of_the_loss(
             for sign in (1, -1):
                 parameter.copy_(before + sign * step * direction)
                 moved = Told(model, batch)
-                model.loss_gradient(batch, moved.by_energy, moved.by_forces)
+                model.loss_gradient(batch, moved.by_energy, moved.by_forces, model.baseline.energy(batch.composition))
                 ends.append(moved.total)
             parameter.copy_(before)
             slope = (ends[0] - ends[1]) / (2 * step)
@@ -197,7 +197,9 @@ def test_the_gradient_in_single_precision_is_that_in_double_precision() -> None:
             for z, of_element in model.parameters.items()
         }
         told = Told(model, batch)
-        gradients.append(model.loss_gradient(batch, told.by_energy, told.by_forces))
+        gradients.append(
+            model.loss_gradient(batch, told.by_energy, told.by_forces, model.baseline.energy(batch.composition))
+        )
     double, single = gradients
     for z, of_element in double.items():
         for exact, found in zip(of_element, single[z], strict=True):

@@ -37,14 +37,16 @@ def trained() -> dict[str, torch.Tensor]:
     }
 
 
-def plain_forward(parameters: dict[str, torch.Tensor], g: torch.Tensor, member: int) -> torch.Tensor:
+def plain_forward(
+    parameters: dict[str, torch.Tensor], g: torch.Tensor, member: int, heads: torch.Tensor | None = None
+) -> torch.Tensor:
     x = parameters["scale"][member] * (g - parameters["shift"][member])
     n_layers = sum(name.startswith("weight_") for name in parameters)
     for layer in range(n_layers):
         x = x @ parameters[f"weight_{layer}"][member] + parameters[f"bias_{layer}"][member]
         if layer < n_layers - 1:
             x = PUBLISHED_FACTOR * torch.tanh(x)
-    return x[:, 0]
+    return x[:, 0] if heads is None else (x * heads).sum(dim=1)
 
 
 def forth(parameters: dict[str, torch.Tensor], g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,27 +127,29 @@ def test_the_gradient_is_that_of_automatic_differentiation() -> None:
         torch.testing.assert_close(gradient[member], expected, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("n_heads", [1, 3])
 @pytest.mark.parametrize("hidden", [(), (30,), (30, 20)])
 def test_the_written_out_derivative_by_the_parameters_is_that_of_automatic_differentiation(
-    hidden: tuple[int, ...],
+    hidden: tuple[int, ...], n_heads: int
 ) -> None:
     random = torch.Generator().manual_seed(3)
     parameters = {
         name: (array + 0.1 * torch.randn(array.shape, generator=random, dtype=array.dtype)).requires_grad_(True)
-        for name, array in init_network(D, hidden, MEMBERS, random, values()).items()
+        for name, array in init_network(D, hidden, MEMBERS, random, values(), n_heads=n_heads).items()
     }
+    heads = torch.eye(n_heads, dtype=torch.float64)[[0, -1, 0, n_heads // 2]] if n_heads > 1 else None
     g = values(4).requires_grad_(True)
     by_energies = torch.randn(MEMBERS, 4, generator=random, dtype=g.dtype)
     by_gradients = torch.randn(4, MEMBERS, D, generator=random, dtype=g.dtype)
     total = g.new_zeros(())
     for member in range(MEMBERS):
-        energy = plain_forward(parameters, g, member)
+        energy = plain_forward(parameters, g, member, heads)
         (gradient,) = torch.autograd.grad(energy.sum(), g, create_graph=True)
         total = total + (energy * by_energies[member]).sum() + (gradient * by_gradients[:, member]).sum()
     expected = torch.autograd.grad(total, list(parameters.values()))
     with torch.no_grad():
         network = fold(parameters)
-        done = forth_and_back(network, g, torch.empty_like(by_gradients))
+        done = forth_and_back(network, g, torch.empty_like(by_gradients), heads)
         found = gradient_of(parameters, network, done, by_energies, by_gradients)
     for name, array in zip(parameters, expected, strict=True):
         torch.testing.assert_close(found[name], array, rtol=1e-10, atol=1e-12)

@@ -48,11 +48,11 @@ def test_a_signature_travels_and_an_unsigned_announcement_has_no_such_field() ->
 
 
 def test_levels_of_further_forces_travel_and_are_left_out_where_there_are_none() -> None:
-    several = manifest(forces_from=("PBE", "HF"))
+    several = manifest(further_levels=("PBE", "HF"))
     assert read_announcement(announce(several)) == several
     assert SnapshotManifest.from_json(json.loads(json.dumps(several.to_json()))) == several
-    assert "forces_from" not in msgpack.unpackb(announce(manifest()))
-    assert several.id != manifest().id != manifest(forces_from=("HF", "PBE")).id
+    assert "further_levels" not in msgpack.unpackb(announce(manifest()))
+    assert several.id != manifest().id != manifest(further_levels=("HF", "PBE")).id
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_levels_of_further_forces_travel_and_are_left_out_where_there_are_none()
 )
 def test_levels_of_further_forces_of_another_shape_are_refused(levels: object, reason: Reason) -> None:
     tree = msgpack.unpackb(announce(manifest()))
-    assert refused(msgpack.packb(tree | {"forces_from": levels})).reason is reason
+    assert refused(msgpack.packb(tree | {"further_levels": levels})).reason is reason
 
 
 @pytest.mark.parametrize("signature", ["", "0" * 127, "0" * 129, b"0" * 128, None])
@@ -84,7 +84,7 @@ def test_the_id_stays_where_a_copy_lies_elsewhere() -> None:
 @pytest.mark.parametrize("name", sorted({field.name for field in fields(SnapshotManifest)} - set(NOT_HASHED)))
 def test_the_id_changes_with_the_content(name: str) -> None:
     others = {
-        "forces_from": ("PBE",),
+        "further_levels": ("PBE",),
         "elements": (1, 6),
         "cutoff": 6.0,
         "symmetry": {},

@@ -119,16 +119,16 @@ def test_the_level_of_theory_is_compared_character_by_character() -> None:
     assert "'GFN2-xTB '" in rejection.detail
 
 
-def test_another_level_of_theory_lends_its_forces_and_never_its_energies() -> None:
-    limits = replace(EXAMPLE_LIMITS, forces_from=("PBE", "HF"))
-    lent = decode(record(level_of_theory="PBE"), limits)
-    assert isinstance(lent, LabelledStructure)
-    assert (lent.level_of_theory, np.isnan(lent.energy)) == ("PBE", True)
-    assert np.array_equal(lent.forces, water().forces)
-    assert refused(record(level_of_theory="pbe"), limits).reason is Reason.LEVEL_OF_THEORY
-    assert decode(record(), limits).energy == water().energy
-    without_forces = encode(replace(water(), level_of_theory="HF", forces=np.full((3, 3), np.nan)))
-    assert refused(without_forces, limits).reason is Reason.NO_LABEL
+def test_further_levels_of_theory_are_let_in_by_name() -> None:
+    limits = replace(EXAMPLE_LIMITS, further_levels=("PBE", "HF"))
+    for level in ("GFN2-xTB", "PBE", "HF"):
+        let_in = decode(record(level_of_theory=level), limits)
+        assert isinstance(let_in, LabelledStructure)
+        assert (let_in.level_of_theory, let_in.energy) == (level, water().energy)
+        assert np.array_equal(let_in.forces, water().forces)
+    rejection = refused(record(level_of_theory="pbe"), limits)
+    assert rejection.reason is Reason.LEVEL_OF_THEORY
+    assert "'GFN2-xTB', 'PBE', 'HF'" in rejection.detail
 
 
 def test_net_force_is_judged_per_atom_of_isolated_molecules_only() -> None:

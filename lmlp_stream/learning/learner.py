@@ -349,10 +349,11 @@ class Learner:
 
     def _redraw(self) -> None:
         """Let the linear part choose its features while everything that it learned is remembered still."""
-        config, kept = self._config, self.n_remembered
-        n_coming = config.learning.records_per_tick + self.n_quarantined
-        while self._trainer.linear_fit.is_ripe(kept, config.rehearsal.capacity, n_coming):
-            self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(self._of_head(0, self.remembered))))
+        main = self._of_head(0, self._memory.reservoir)
+        n_coming = self._config.learning.records_per_tick + self.n_quarantined
+        is_full = self._config.rehearsal.capacity - self.n_remembered < n_coming
+        while self._trainer.linear_fit.is_ripe(len(main), is_full=is_full):
+            self._trainer.linear_fit.redraw(lambda: map(self._collated, portions(main)))
 
     def _weigh(self, n_learned: int) -> None:
         """Weigh networks and linear part by as many held-out structures as were learned, each in its turn."""

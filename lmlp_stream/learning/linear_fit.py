@@ -119,9 +119,9 @@ class LinearFit:
         self._share.keep(held_out)
         linear.share = self._share.value
 
-    def is_ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
+    def is_ripe(self, n_remembered: int, *, is_full: bool) -> bool:
         """Whether it is time to `redraw`, as `Ridge.ripe` says."""
-        return self._ensemble.linear is not None and self._ridge.ripe(n_remembered, capacity, n_coming)
+        return self._ensemble.linear is not None and self._ridge.ripe(n_remembered, is_full=is_full)
 
     @torch.no_grad()
     def redraw(self, remembered: Callable[[], Iterable[Batch]]) -> None:

@@ -87,17 +87,16 @@ class Ridge:
         self._n_fitted = 0
         self.n_redrawn = n_redrawn
 
-    def ripe(self, n_remembered: int, capacity: int, n_coming: int) -> bool:
+    def ripe(self, n_remembered: int, *, is_full: bool) -> bool:
         """Whether it is time to draw features by relevance (again), while everything summed is remembered.
 
         Args:
-            n_remembered: Structures that are remembered.
-            capacity: Most structures that are remembered.
-            n_coming: Structures that may come before it is asked again.
+            n_remembered: Structures that can be summed and are remembered.
+            is_full: Whether some of them may be forgotten before it is asked again.
         """
         if self.n_redrawn == len(RIPE):
             return False
-        enough = max(FEWEST[self.n_redrawn], min(RIPE[self.n_redrawn], capacity - n_coming + 1))
+        enough = (FEWEST if is_full else RIPE)[self.n_redrawn]
         return enough <= self._n_structures == n_remembered
 
     def keep(self, n_features: int) -> None:

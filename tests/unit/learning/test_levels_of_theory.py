@@ -7,6 +7,7 @@ import numpy as np
 
 from lmlp_stream.atoms.batch import collate
 from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.learning import ridge
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.service.teller import provenance_of
 from lmlp_stream.store.snapshot import load, manifest_of, publish
@@ -117,6 +118,24 @@ def test_held_out_labels_of_another_level_are_not_learned_and_not_examined():
     assert {id_[-1] for id_ in remembered} == {"A", "B"}
     assert not {id_.replace("at A", "at B") for id_ in held} & remembered
     assert learner.assess().held.keys() == held
+
+
+def test_features_of_the_linear_part_are_drawn_again_beside_another_level(monkeypatch):
+    monkeypatch.setattr(ridge, "RIPE", (32, 32))
+    monkeypatch.setattr(ridge, "FEWEST", (32, 32))
+    streams = [[at(level, item) for item in shapes(36)] for level in "AB"]
+    fits = [learned(*some)._trainer.linear_fit._ridge for some in (streams[:1], streams)]
+    assert [fit.n_redrawn for fit in fits] == [2, 2]
+    assert [fit._n_structures for fit in fits] == [36, 36]
+
+
+def test_they_are_drawn_again_in_time_where_another_level_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(ridge, "RIPE", (96, 96))
+    learner, main = learner_of(), [at("A", item) for item in shapes(48)]
+    other = [at("B", labelled(index, METHANE), 1.0, STEEPER) for index in range(1000, 1192)]
+    for first in range(0, 48, 4):
+        learner.process_tick([*main[first : first + 4], *other[4 * first : 4 * first + 16]])
+    assert learner._trainer.linear_fit._ridge.n_redrawn == 1
 
 
 def test_an_element_that_another_level_brings_is_not_told_before_the_main_one_knows_its_energy():

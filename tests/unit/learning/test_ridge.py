@@ -226,7 +226,7 @@ def test_features_are_drawn_twice_by_relevance_while_everything_is_remembered(
 ) -> None:
     ridge = Ridge(LEARNING)
     ridge.load_state_dict({**ridge.state_dict(), "counts": np.array([n, 10 * n, 10 * n, n_redrawn])}, CPU)
-    assert ridge.ripe(n_remembered, capacity, n_coming=16) is expected
+    assert ridge.ripe(n_remembered, is_full=capacity - n_remembered < 16) is expected
     restored = Ridge(LEARNING)
     restored.load_state_dict(ridge.state_dict(), CPU)
     assert restored.n_redrawn == n_redrawn

@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from lmlp_stream.errors import ConfigError
 
@@ -22,6 +23,7 @@ DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 """Pattern of the names of devices."""
 Device = Annotated[str, Field(pattern=DEVICE)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Level = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 MAX_LEVELS = 16
@@ -88,7 +90,7 @@ class WireConfig(Section):
         "published",
         description="published: H to Xe, whose element factors are published; extended: H to Og, by our extension",
     )
-    further_levels: tuple[str, ...] = Field(
+    further_levels: tuple[Level, ...] = Field(
         (),
         max_length=MAX_LEVELS,
         description="Further levels of theory that are learned beside it, each by an output of the networks and with "
@@ -99,6 +101,13 @@ class WireConfig(Section):
     min_distance: PositiveFloat = Field(0.4, description="Atoms closer than this overlap, Å")
     max_force: PositiveFloat = Field(300.0, description="Largest force component, eV/Å")
     max_net_force: PositiveFloat = Field(0.5, description="Largest net force per atom of an isolated molecule, eV/Å")
+
+    @field_validator("further_levels")
+    @classmethod
+    def _each_once(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(levels)) < len(levels):
+            raise PydanticCustomError("levels", "name each level of theory once")
+        return levels
 
 
 class SymmetryConfig(Section):

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lmlp_stream.atoms.batch import Example
+from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
 from lmlp_stream.atoms.structure import LabelledStructure
 
 SKETCH = 64
@@ -23,19 +24,22 @@ Sketch = Float[np.ndarray, "64"]
 
 
 def sketch(example: Example) -> Sketch:
-    """Σ_a R(Z_a) G_a / √A over the A atoms of a structure, with a fixed random matrix R for each element; float32."""
+    """Σ_a R(Z_a) G_a / √A over the A atoms of a structure, with a fixed random matrix R for each element; float32.
+
+    Each head has matrices of its own: labels of one level of theory do not stand for those of another.
+    """
     values = example.descriptors.values.double().cpu().numpy()
     numbers = example.structure.atomic_numbers
     total = np.zeros(SKETCH)
     for z in np.unique(numbers):
-        total += values[numbers == z].sum(axis=0) @ _directions(int(z), values.shape[1])
+        total += values[numbers == z].sum(axis=0) @ _directions(int(z), example.head, values.shape[1])
     described: Sketch = (total / np.sqrt(len(numbers))).astype(np.float32)
     return described
 
 
 @cache
-def _directions(z: int, n_functions: int) -> Float[np.ndarray, "D 64"]:
-    random = np.random.Generator(np.random.Philox(key=z))
+def _directions(z: int, head: int, n_functions: int) -> Float[np.ndarray, "D 64"]:
+    random = np.random.Generator(np.random.Philox(key=z + N_ATOMIC_NUMBERS * head))
     directions: np.ndarray = random.standard_normal((n_functions, SKETCH)) / np.sqrt(SKETCH)
     return directions
 

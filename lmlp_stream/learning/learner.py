@@ -30,7 +30,7 @@ from lmlp_stream.learning.evaluation import (
     joined,
     summary,
 )
-from lmlp_stream.learning.evidence import EVIDENCE, evidence
+from lmlp_stream.learning.evidence import evidence
 from lmlp_stream.learning.memory import Memory
 from lmlp_stream.learning.quarantine import Condemned, Judgement, Quarantine
 from lmlp_stream.learning.residuals import Residuals
@@ -62,8 +62,8 @@ class Learner:
         self._config = config
         self._trainer = Trainer(config)
         self._memory = Memory(config, self._trainer.functions)
-        self._strangers = Strangers(config.quarantine)
-        self._quarantine = Quarantine(config.quarantine)
+        self._strangers = [Strangers(config.quarantine) for _ in self._trainer.baselines]
+        self._quarantines = [Quarantine(config.quarantine) for _ in self._trainer.baselines]
         self._window = Window(config.evaluation.window)
         self._conformal = Conformal()
         self._trend = Trend()
@@ -115,12 +115,13 @@ class Learner:
     @property
     def quarantined(self) -> tuple[LabelledStructure, ...]:
         """Structures that wait for their judgement, in the order they came."""
-        return (*self._strangers.structures, *self._quarantine.structures)
+        rooms: list[Strangers | Quarantine] = [*self._strangers, *self._quarantines]
+        return tuple(structure for room in rooms for structure in room.structures)
 
     @property
     def n_quarantined(self) -> int:
         """How many these are."""
-        return len(self._strangers) + len(self._quarantine)
+        return sum(map(len, self._strangers)) + sum(map(len, self._quarantines))
 
     def process_tick(
         self, structures: Sequence[LabelledStructure], observe: Callable[[StepReport], None] | None = None
@@ -135,9 +136,9 @@ class Learner:
             DivergedError: No step can be made, and no single structure is to blame.
         """
         new = self._memory.admit(structures)
-        passing = self._strangers.passing(
-            new, self._covers, lambda one: self._trainer.baselines[self._memory.head_of(one)]
-        )
+        passing: list[LabelledStructure] = []
+        for head, (strangers, baseline) in enumerate(zip(self._strangers, self._trainer.baselines, strict=True)):
+            passing += strangers.passing(self._of_head(head, new), self._covers, baseline)
         covered = [structure for structure in passing if self._covers(structure)]
         waiting, errors = self._examine(covered)
         judgement = self._judge()
@@ -147,15 +148,15 @@ class Learner:
         back = [waited.structure for waited in judgement.released if waited.learned]
         n_recalled = self._recall()
         fresh = [structure for structure in (*came, *back) if not self._memory.is_held_out(structure)]
-        for head, baseline in enumerate(self._trainer.baselines):
-            baseline.fit(self._of_head(head, fresh))
+        self.ensemble.baseline.fit(self._of_head(0, fresh))
         added = self._meet(fresh)
         unabsorbed = [structure for structure in fresh if self._memory.kept(structure.id) is None]
         self._memory.remember([*came, *back])
         held_out = {structure.id for structure in came if self._memory.is_held_out(structure)}
         judged = {structure.id for structure in covered}
         judged |= held_out & {waited.structure.id for waited in judgement.released}
-        self._quarantine.learned(came, unpredicted=came_ids - judged, held_out=held_out)
+        for head, quarantine in enumerate(self._quarantines):
+            quarantine.learned(self._of_head(head, came), unpredicted=came_ids - judged, held_out=held_out)
         n_learned = len(came) - len(held_out)
         self.labels_learned += n_learned
         exploding = self._exploding(fresh)
@@ -196,7 +197,7 @@ class Learner:
         held = {structure.id: HeldError.of(row) for structure, row in zip(held_out, rows, strict=True)}
         reasons = withheld(
             self._config.evaluation,
-            labels_learned=self.labels_learned,
+            labels_learned=self.labels_learned if self.elements else 0,
             finite=self._trainer.finite(),
             held=held,
             announced=self._announced,
@@ -245,8 +246,8 @@ class Learner:
             **{f"window.{name}": array for name, array in self._window.state_dict().items()},
             **{f"trend.{name}": array for name, array in self._trend.state_dict().items()},
             **{f"conformal.{name}": array for name, array in self._conformal.state_dict().items()},
-            **{f"strangers.{name}": array for name, array in self._strangers.state_dict().items()},
-            **{f"quarantine.{name}": array for name, array in self._quarantine.state_dict().items()},
+            **_rooms("strangers", self._strangers),
+            **_rooms("quarantine", self._quarantines),
             **{f"memory.{name}": array for name, array in self._memory.state_dict().items()},
             **self._trainer.state_dict(),
         }
@@ -266,8 +267,9 @@ class Learner:
         learner._trend.load_state_dict(in_room(state, "trend."))
         learner._conformal.load_state_dict(in_room(state, "conformal."))
         learner._memory.load_state_dict(in_room(state, "memory."))
-        learner._strangers.load_state_dict(in_room(state, "strangers."))
-        learner._quarantine.load_state_dict(in_room(state, "quarantine."))
+        for head, (strangers, quarantine) in enumerate(zip(learner._strangers, learner._quarantines, strict=True)):
+            strangers.load_state_dict(in_room(state, _room("strangers", head)))
+            quarantine.load_state_dict(in_room(state, _room("quarantine", head)))
         learner._trainer.load_state_dict(state)
         return learner
 
@@ -276,7 +278,10 @@ class Learner:
 
         Those of the main level of theory have rows, and enter the window where they fit.
         """
-        waiting = self._quarantine.arrived(covered, self._evidence(covered))
+        waiting: set[str] = set()
+        for head, quarantine in enumerate(self._quarantines):
+            some = self._of_head(head, covered)
+            waiting |= quarantine.arrived(some, self._evidence(some, head))
         main = self._of_head(0, covered)
         found = list(self._residuals(main))
         rows = joined(error_rows(some, self._conformal.examine(some)) for some in found)
@@ -308,8 +313,14 @@ class Learner:
 
     def _judge(self) -> Judgement:
         """Examine again what waits; what comes out for the first time enters the window late."""
-        due = self._quarantine.structures
-        judgement = self._quarantine.judge(due, self._evidence(due))
+        judgements = [
+            quarantine.judge(quarantine.structures, self._evidence(quarantine.structures, head))
+            for head, quarantine in enumerate(self._quarantines)
+        ]
+        judgement = Judgement(
+            released=tuple(waited for one in judgements for waited in one.released),
+            condemned=tuple(condemned for one in judgements for condemned in one.condemned),
+        )
         first = self._of_head(0, [waited.structure for waited in judgement.released if not waited.learned])
         found = list(self._residuals(first))
         intervals = self._conformal.steady
@@ -321,15 +332,18 @@ class Learner:
 
     def _recall(self) -> int:
         """Examine what came some time ago; forget what does not fit, and say how many structures that are."""
-        due = self._quarantine.unaudited()
-        kept = [self._memory.kept(id_) for id_ in due]
-        structures = [structure for structure in kept if structure is not None]
-        recalled = self._quarantine.audited(structures, self._evidence(structures))
-        self._quarantine.is_audited(due, {item.id for item in structures if not self._memory.is_held_out(item)})
-        for structure in recalled:
-            self._release(structure)
-            self._memory.forget(structure)
-        return len(recalled)
+        n_recalled = 0
+        for head, quarantine in enumerate(self._quarantines):
+            due = quarantine.unaudited()
+            kept = [self._memory.kept(id_) for id_ in due]
+            structures = [structure for structure in kept if structure is not None]
+            recalled = quarantine.audited(structures, self._evidence(structures, head))
+            quarantine.is_audited(due, {item.id for item in structures if not self._memory.is_held_out(item)})
+            for structure in recalled:
+                self._release(structure)
+                self._memory.forget(structure)
+            n_recalled += len(recalled)
+        return n_recalled
 
     def _exploding(self, fresh: Sequence[LabelledStructure]) -> list[Condemned]:
         """Forget those that no step can be made with before anything is learned from them, and name them."""
@@ -373,19 +387,18 @@ class Learner:
         """Standardise known elements with the atoms that came, and add the elements that are new."""
         if fresh:
             self._trainer.follow(self._collated(fresh))
-        bringing = [structure for structure in fresh if not self.ensemble.covers(structure.atomic_numbers)]
-        if not bringing:
-            return ()
-        return self._trainer.add_elements(self._collated(bringing))
+        main = self._of_head(0, fresh)
+        bringing = [structure for structure in main if not self.ensemble.covers(structure.atomic_numbers)]
+        added = self._trainer.add_elements(self._collated(bringing)) if bringing else ()
+        for head in range(1, len(self._trainer.baselines)):
+            strange = [structure for structure in self._of_head(head, fresh) if not self._covers(structure)]
+            if strange:
+                self._trainer.begin(head, self._collated(strange))
+        return added
 
-    def _evidence(self, structures: Sequence[LabelledStructure]) -> np.ndarray:
-        """How the labels stand against the networks alone: the linear part follows a wrong label more closely."""
-        rows = np.zeros(len(structures), dtype=EVIDENCE)
-        heads = np.array([self._memory.head_of(structure) for structure in structures], dtype=np.int64)
-        for head in np.unique(heads):
-            some = self._of_head(head, structures)
-            rows[heads == head] = evidence(self._residuals(some, int(head), networks_alone=True), some)
-        return rows
+    def _evidence(self, structures: Sequence[LabelledStructure], head: int) -> np.ndarray:
+        """How labels stand against the networks alone: the linear part follows a wrong label more closely."""
+        return evidence(self._residuals(structures, head, networks_alone=True), structures)
 
     def _residuals(
         self, structures: Sequence[LabelledStructure], head: int = 0, *, networks_alone: bool = False
@@ -399,12 +412,16 @@ class Learner:
         return collate([self._memory.prepare(structure) for structure in structures])
 
     def _covers(self, structure: LabelledStructure) -> bool:
-        numbers = structure.atomic_numbers
-        baseline = self._trainer.baselines[self._memory.head_of(structure)]
-        return self.ensemble.covers(numbers) and baseline.covers(composition_of(numbers))
+        """Whether a structure can be predicted; of a further level of theory, one without energy too: it has forces."""
+        numbers, head = structure.atomic_numbers, self._memory.head_of(structure)
+        has_energy = head == 0 or not np.isnan(structure.energy)
+        known = not has_energy or self._trainer.baselines[head].covers(composition_of(numbers))
+        return known and self._trainer.covers(head, numbers)
 
     def _of_head(self, head: int, structures: Iterable[LabelledStructure]) -> list[LabelledStructure]:
         """Those of one level of theory."""
+        if len(self._trainer.baselines) == 1:
+            return list(structures)
         return [structure for structure in structures if self._memory.head_of(structure) == head]
 
     def _held_out(self) -> list[LabelledStructure]:
@@ -466,3 +483,14 @@ def portions(structures: Sequence[LabelledStructure]) -> Iterator[Sequence[Label
     """Structures, `PREDICTED_TOGETHER` at a time."""
     for first in range(0, len(structures), PREDICTED_TOGETHER):
         yield structures[first : first + PREDICTED_TOGETHER]
+
+
+def _room(name: str, head: int) -> str:
+    """How names of what is kept for each head begin in a saved state."""
+    return f"{name}_{head}." if head else f"{name}."
+
+
+def _rooms(name: str, kept: Sequence[Strangers] | Sequence[Quarantine]) -> dict[str, np.ndarray]:
+    """What is kept for each head, by such names."""
+    states = [one.state_dict() for one in kept]
+    return {f"{_room(name, head)}{key}": array for head, state in enumerate(states) for key, array in state.items()}

@@ -40,8 +40,8 @@ class Memory:
         return [structure for structure in structures if self._is_new(structure)]
 
     def is_held_out(self, structure: LabelledStructure) -> bool:
-        """Whether the structure belongs to the hold-out, by the lot of its group."""
-        return is_held_out(structure, self._share, self._salt)
+        """Whether the structure belongs to the hold-out, by the lot of its group: none of a further level of theory."""
+        return not self.head_of(structure) and is_held_out(structure, self._share, self._salt)
 
     def head_of(self, structure: LabelledStructure) -> int:
         """Output of the networks that the labels belong to: 0 of the main level of theory, then of the further ones."""
@@ -54,15 +54,9 @@ class Memory:
         return replace(example, head=head) if head else example
 
     def remember(self, structures: Sequence[LabelledStructure]) -> None:
-        """Offer structures to the reservoir, or to the hold-out where they belong.
-
-        The hold-out keeps the main level of theory alone. What it would keep of another one is not learned either, for
-        its geometry says something of held-out labels.
-        """
+        """Offer structures to the reservoir, or to the hold-out where they belong."""
         for structure in structures:
             kept = self.hold_out if self.is_held_out(structure) else self.reservoir
-            if kept is self.hold_out and self.head_of(structure):
-                continue
             pushed_out = kept.offer(structure)
             if pushed_out is not None and pushed_out is not structure:
                 self._cache.forget(pushed_out)
@@ -111,7 +105,7 @@ class Memory:
     def _rehearsed(self, config: Config) -> Coverage | Reservoir:
         capacity = config.rehearsal.capacity
         if config.rehearsal.selection == "coverage":
-            return Coverage(capacity, self._cache.prepare)
+            return Coverage(capacity, self.prepare)
         return Reservoir(capacity, f"{config.seed}/rehearsal")
 
     def _is_new(self, structure: LabelledStructure) -> bool:

@@ -58,9 +58,8 @@ class Usual:
 
 
 def kind_of(structure: LabelledStructure) -> int:
-    """What a structure is compared within: its domain, or its composition where it has none, at its level of theory."""
-    group = structure.domain or str(np.bincount(structure.atomic_numbers).tolist())
-    return lot(f"kind/{structure.level_of_theory}", group)
+    """What a structure is compared within: its domain, or its composition where it has none."""
+    return lot("kind", structure.domain or str(np.bincount(structure.atomic_numbers).tolist()))
 
 
 def strain(row: np.void, usual: Usual, limit: float, scale: float) -> float:

@@ -52,17 +52,14 @@ class Strangers:
         return tuple(structure for structure, _ in self._waiting.values())
 
     def passing(
-        self,
-        new: Sequence[LabelledStructure],
-        covers: Callable[[LabelledStructure], bool],
-        baseline_of: Callable[[LabelledStructure], Baseline],
+        self, new: Sequence[LabelledStructure], covers: Callable[[LabelledStructure], bool], baseline: Baseline
     ) -> list[LabelledStructure]:
         """Earlier strangers and arrivals that go on now, in the order they came; the others wait.
 
         Args:
             new: Arrivals.
             covers: Whether a structure can be predicted.
-            baseline_of: Reference energies that are known at the level of theory of a structure.
+            baseline: Reference energies that are known.
         """
         if not self._config.enabled:
             return list(new)
@@ -70,14 +67,8 @@ class Strangers:
         earlier = self._waiting
         asked = [structure for structure in new if not (structure.vouched or np.isnan(structure.energy))]
         all_asked = {**earlier, **{structure.id: (structure, self._n_seen) for structure in asked}}
-        strange: dict[Baseline, list[LabelledStructure]] = {}
-        for structure, _ in all_asked.values():
-            if not covers(structure):
-                strange.setdefault(baseline_of(structure), []).append(structure)
-        found = [
-            (s, ok) for baseline, some in strange.items() for s, ok in zip(some, supported(some, baseline), strict=True)
-        ]
-        unsupported = [s.id for s, is_fine in found if not is_fine]
+        strange = [structure for structure, _ in all_asked.values() if not covers(structure)]
+        unsupported = [s.id for s, is_fine in zip(strange, supported(strange, baseline), strict=True) if not is_fine]
         patient = [id_ for id_ in unsupported if self._n_seen - all_asked[id_][1] < PATIENCE]
         stay = patient[max(0, len(patient) - self._config.capacity) :]
         self._waiting = {id_: all_asked[id_] for id_ in stay}

@@ -22,7 +22,8 @@ class Arrival:
         source: Who published it.
         held_out: Whether it is never learned.
         waits: Whether it is in quarantine: it does not fit.
-        errors: Its `ERROR_ROW`, or None where the potential could not predict it: an element or composition is new.
+        errors: Its `ERROR_ROW`, or None where the potential could not predict it: an element or composition is new, or
+            it is of a further level of theory.
     """
 
     id: str

@@ -1,6 +1,6 @@
 """The potential in training: ensemble, loss and optimizer; one step at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf, isinf
 
@@ -22,7 +22,8 @@ from lmlp_stream.learning.static_step import StaticStep
 from lmlp_stream.potential.baseline import Baseline, of_free_atoms
 from lmlp_stream.potential.device import find_device
 from lmlp_stream.potential.ensemble import Ensemble, FoldedEnsemble
-from lmlp_stream.potential.network import standardised_to
+from lmlp_stream.potential.linear import LinearPart
+from lmlp_stream.potential.network import parameter_names, standardised_to
 
 AVERAGED_SHARE = 0.1
 """Averaged weights span at most this share of an element's steps, so that the first ones are soon forgotten."""
@@ -100,30 +101,78 @@ class Trainer:
             for _ in range(2)
         )
         self.ensemble = self._averaged.of_head(0, self.baselines[0])
+        self._met: tuple[set[int], ...] = tuple(set() for _ in self.baselines)
         self._optimizer = CoRe(config.core, independent_axes=1)
         self._usual = inf
         self._atoms: dict[int, Atoms] = {}
         self.linear_fit = LinearFit(config, self.ensemble, self._atoms)
 
-    def add_elements(self, batch: Batch) -> tuple[int, ...]:
-        """The elements of a batch that were unknown; each has networks and features now.
+    def covers(self, head: int, atomic_numbers: Iterable[int]) -> bool:
+        """Whether labels of a head have brought every element."""
+        return self._met[head].issuperset(int(z) for z in atomic_numbers)
 
-        They are drawn from (seed, atomic number), features by the relevance that is known by then. Networks begin at
-        the median energy per atom above the baseline, so that given energies of free atoms leave them no binding energy
-        to learn first; the linear part expects the same of every atom.
+    def add_elements(self, batch: Batch) -> tuple[int, ...]:
+        """The elements of a batch of the main level of theory that it had not met; each has features now.
+
+        Networks are there, or are drawn from (seed, atomic number), features by the relevance that is known by then.
+        Networks begin at the median energy per atom above the baseline, so that given energies of free atoms leave them
+        no binding energy to learn first; the linear part expects the same of every atom.
         """
-        energy = self._above_baseline(batch)
-        added = tuple(z for z in batch.atoms_of if not self.ensemble.covers([z]))
+        energy = _above_baseline(self.baselines[0], batch)
+        added = tuple(z for z in batch.atoms_of if not self.covers(0, [z]))
         for z in added:
-            values, generator = batch.values[batch.atoms_of[z]], element_generator(self._config.seed, "element", z)
-            self._training.add_element(z, values, generator, energy)
-            copies = {name: parameter.clone() for name, parameter in self._training.parameters[z].items()}
-            self._averaged.parameters = dict(sorted({**self._averaged.parameters, z: copies}.items()))
-            self.ensemble.parameters = self._averaged.of_head(0, self.baselines[0]).parameters
-            self._optimize(z)
-            self._atoms[z] = Atoms.of(values)
-            self.linear_fit.add_element(z, values, energy)
+            self._add_networks(z, batch, energy)
+            for parameters in (self._training.parameters[z], self._averaged.parameters[z]):
+                parameters[self._last_bias][..., 0] = energy
+            self._met[0].add(z)
+            self.linear_fit.add_element(z, batch.values[batch.atoms_of[z]], energy)
+        if added:
+            self.ensemble.parameters = self._of_main().parameters
         return added
+
+    def begin(self, head: int, batch: Batch) -> None:
+        """Let a further level of theory predict a batch of its labels before it learns them.
+
+        Where the main level knows an element, the head begins as its head: levels differ less than either differs from
+        nothing, so that the layers they share are hardly moved. Where a composition is new, its atomic reference
+        energies take what the head says to the labels.
+        """
+        for z in batch.atoms_of:
+            if self.covers(head, [z]):
+                continue
+            self._add_networks(z, batch, 0.0)
+            for parameters in (self._training.parameters[z], self._averaged.parameters[z]):
+                for name in (self._last_weight, self._last_bias):
+                    if self.covers(0, [z]):
+                        parameters[name][..., head] = parameters[name][..., 0]
+            self._met[head].add(z)
+        said = self.folded(head).predict(batch).mean_energy - self.baselines[head].energy(batch.composition)
+        self.baselines[head].fit_energies(batch.composition.cpu().numpy(), (batch.energy - said).cpu().numpy())
+
+    def _add_networks(self, z: int, batch: Batch, energy: float) -> None:
+        """Networks of an element that has none, with energies around `energy` (eV); drawn by (seed, atomic number)."""
+        if z in self._training.parameters:
+            return
+        values, generator = batch.values[batch.atoms_of[z]], element_generator(self._config.seed, "element", z)
+        self._training.add_element(z, values, generator, energy)
+        copies = {name: parameter.clone() for name, parameter in self._training.parameters[z].items()}
+        self._averaged.parameters = dict(sorted({**self._averaged.parameters, z: copies}.items()))
+        self._optimize(z)
+        self._atoms[z] = Atoms.of(values)
+
+    @property
+    def _last_weight(self) -> str:
+        return parameter_names(len(self._config.potential.hidden))[-2]
+
+    @property
+    def _last_bias(self) -> str:
+        return parameter_names(len(self._config.potential.hidden))[-1]
+
+    def _of_main(self, linear: LinearPart | None = None) -> Ensemble:
+        """The potential of the main level of theory, which knows what its labels have brought."""
+        ensemble = self._averaged.of_head(0, self.baselines[0], linear)
+        ensemble.parameters = {z: group for z, group in ensemble.parameters.items() if self.covers(0, [z])}
+        return ensemble
 
     def follow(self, batch: Batch) -> None:
         """Take the atoms of a batch into account where symmetry functions are standardised; no prediction changes.
@@ -234,12 +283,14 @@ class Trainer:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of weights, averaged weights, linear part with its sums, baseline and optimizer state."""
-        averaged = self.ensemble.state_dict() | self._averaged.state_dict()
-        tensors = {f"ensemble.{name}": tensor for name, tensor in averaged.items()}
+        linear = self.ensemble.linear.state_dict() if self.ensemble.linear else {}
+        tensors = {f"ensemble.{name}": tensor for name, tensor in self._averaged.state_dict().items()}
+        tensors |= {f"ensemble.linear.{name}": tensor for name, tensor in linear.items()}
         tensors |= {f"training.{name}": tensor for name, tensor in self._training.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
         for head, baseline in enumerate(self.baselines[1:], start=1):
             tensors |= {f"baseline.{head}.{name}": tensor for name, tensor in baseline.state_dict().items()}
+            tensors |= {f"met.{of_head}": torch.tensor(sorted(self._met[of_head])) for of_head in (0, head)}
         for z, atoms in self._atoms.items():
             tensors |= {f"atoms.{z}.{name}": torch.as_tensor(value) for name, value in asdict(atoms).items()}
         arrays = {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
@@ -254,7 +305,9 @@ class Trainer:
             Baseline.from_state(_tensors(state, f"baseline.{head}.")) for head in range(1, self._averaged.n_heads)
         )
         self.baselines = (self._training.baseline, *further)
-        self.ensemble = self._averaged.of_head(0, self.baselines[0], self._averaged.linear)
+        met = _tensors(state, "met.") or {"0": torch.tensor(self._training.elements)}
+        self._met = tuple({int(z) for z in met[str(head)]} for head in range(len(self.baselines)))
+        self.ensemble = self._of_main(self._averaged.linear)
         self._averaged.baseline, self._averaged.linear = self.baselines[0], None
         for z in self._training.elements:
             self._optimize(z)
@@ -275,12 +328,6 @@ class Trainer:
             n_heads=like.n_heads,
         )
 
-    def _above_baseline(self, batch: Batch) -> float:
-        """Median energy per atom of the labelled structures less their baselines, eV; 0 where none has an energy."""
-        above = (batch.energy - of_free_atoms(self.baselines, batch)) / batch.n_atoms
-        known = above[~torch.isnan(above)]
-        return float(known.median()) if len(known) else 0.0
-
     def _optimize(self, z: int) -> None:
         named = self._training.parameters[z]
         weights = [name.startswith("weight_") for name in named]
@@ -298,6 +345,13 @@ def _tensors(state: Mapping[str, np.ndarray], room: str) -> dict[str, Tensor]:
         for name, array in state.items()
         if name.startswith(room)
     }
+
+
+def _above_baseline(baseline: Baseline, batch: Batch) -> float:
+    """Median energy per atom of the labelled structures less their baseline, eV; 0 where none has an energy."""
+    above = (batch.energy - baseline.energy(batch.composition)) / batch.n_atoms
+    known = above[~torch.isnan(above)]
+    return float(known.median()) if len(known) else 0.0
 
 
 def _atomic_energies(config: Config) -> dict[int, float]:

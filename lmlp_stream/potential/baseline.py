@@ -35,12 +35,18 @@ class Baseline:
 
     def fit(self, structures: Iterable[LabelledStructure]) -> None:
         """Learn the compositions that are new, in the order they come; structures without energy are passed over."""
-        energies: dict[bytes, list[float]] = {}
-        for structure in structures:
-            if np.isfinite(structure.energy):
-                key = composition_of(structure.atomic_numbers).tobytes()
-                energies.setdefault(key, []).append(structure.energy)
-        for key, values in energies.items():
+        known = [structure for structure in structures if np.isfinite(structure.energy)]
+        self.fit_energies(
+            [composition_of(structure.atomic_numbers) for structure in known], [structure.energy for structure in known]
+        )
+
+    def fit_energies(self, compositions: Iterable[Float[np.ndarray, "119"]], energies: Iterable[float]) -> None:
+        """The same from compositions and energies in eV; NaN is passed over."""
+        by_composition: dict[bytes, list[float]] = {}
+        for composition, energy in zip(compositions, energies, strict=True):
+            if np.isfinite(energy):
+                by_composition.setdefault(composition.tobytes(), []).append(energy)
+        for key, values in by_composition.items():
             composition = np.frombuffer(key)
             new = self.unknown_part(composition)
             if not new.any():

@@ -167,7 +167,13 @@ class Ensemble:
         return self.folded().predict(batch)
 
     def folded(self, *, networks_alone: bool = False) -> "FoldedEnsemble":
-        """The potential as it is now, prepared for many predictions; without its linear part where that is asked."""
+        """The potential as it is now, prepared for many predictions; without its linear part where that is asked.
+
+        Raises:
+            ValueError: It has several heads; `of_head` gives the potential of one.
+        """
+        if self.n_heads > 1:
+            raise ValueError(f"{self.n_heads} heads say different things; predict by one of them, from of_head")
         networks_ = {z: fold(parameters) for z, parameters in self.parameters.items()}
         linear = None if networks_alone else self.linear
         return FoldedEnsemble(networks=networks_, baseline=self.baseline, linear=linear)

@@ -25,8 +25,9 @@ SOONEST_S = 2.5
 SAVING_SHARE = 0.04
 """Share of the time that saving may take where checkpoints come sooner than the settings demand."""
 
-FIXED_WIRE_KEYS = ("level_of_theory", "further_levels")
-"""Settings of the door that say what the labels are, not which of them are let in."""
+FIXED_WIRE_KEYS: dict[str, Any] = {"level_of_theory": "", "further_levels": [], "forces_from": []}
+"""Settings of the door that say what the labels are, not which of them are let in, and what they are where a checkpoint
+does not say. The last one is no setting any more: what was learned by it is not what is learned now."""
 
 
 def restored_learner(config: Config, restored: Restored | None) -> Learner:
@@ -37,7 +38,7 @@ def restored_learner(config: Config, restored: Restored | None) -> Learner:
     """
     if restored is None:
         return Learner(config)
-    _check_config(config, restored.header)
+    check_config(config, restored.header)
     for sentence in restored.damaged:
         logger.warning("%s; the previous checkpoint is used, the log replays the rest", sentence)
     return Learner.restore(config, _of_learner(restored.state))
@@ -142,7 +143,7 @@ def _of_learner(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: array for name, array in state.items() if not name.startswith("service.")}
 
 
-def _check_config(config: Config, header: Mapping[str, Any]) -> None:
+def check_config(config: Config, header: Mapping[str, Any]) -> None:
     """Nothing, if the checkpoint was made with the same fixed settings.
 
     Raises:
@@ -159,7 +160,7 @@ def _check_config(config: Config, header: Mapping[str, Any]) -> None:
 
 def _fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a checkpoint holds a learner to, by dotted name."""
-    fixed: dict[str, Any] = {f"wire.{key}": settings["wire"].get(key) for key in FIXED_WIRE_KEYS}
+    fixed = {f"wire.{key}": settings["wire"].get(key, absent) for key, absent in FIXED_WIRE_KEYS.items()}
     for section in FIXED_SECTIONS:
         value = settings.get(section)
         fixed |= (

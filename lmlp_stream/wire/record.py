@@ -86,11 +86,11 @@ def _structure(fields: Mapping[str, Any], limits: Limits) -> LabelledStructure:
 
 
 def _check_level(level: str, limits: Limits) -> None:
-    known = (limits.level_of_theory, *limits.further_levels)
-    if level not in known:
+    if level not in (limits.level_of_theory, *limits.further_levels):
+        beside = f" and {len(limits.further_levels)} further ones are" if limits.further_levels else " is"
         raise RefusalError(
             Reason.LEVEL_OF_THEORY,
-            f"level_of_theory is {level[:64]!r}; only {', '.join(map(repr, known))} is learned here "
+            f"level_of_theory is {level[:64]!r}; only {limits.level_of_theory[:64]!r}{beside} learned here "
             "(wire.level_of_theory; wire.further_levels lets others in beside it)",
         )
 

@@ -92,10 +92,10 @@ def domain_means(energies: Float[np.ndarray, "S"], domains: tuple[str, ...]) -> 
 
 def _ids(structure: LabelledStructure, config: Config) -> set[str]:
     """Every id under which the label, or some of what it says, can have come."""
-    levels = (config.wire.level_of_theory, *config.wire.further_levels)
+    level = config.wire.level_of_theory
     energies, forces = (structure.energy, nan), (structure.forces, np.full_like(structure.forces, nan))
     labels = [Labels(*given) for given in product(energies, forces, (structure.stress, None))]
-    return {request_id(structure), *(structure_id(structure, *of_one) for of_one in product(labels, levels))}
+    return {request_id(structure), *(structure_id(structure, some, level) for some in labels)}
 
 
 def _n_uncompared(history: History) -> int:

@@ -67,11 +67,11 @@ def four(tmp_path: Path) -> Path:
     return path
 
 
-def ids(path: Path, level_of_theory: str) -> list[str]:
+def ids(path: Path) -> list[str]:
     """Under which `lmlp-stream feed` publishes the structures of a file."""
     finder, naming = LabelFinder(), Naming()
     return [
-        with_id(atoms, finder.find(atoms, ""), naming, place="", level_of_theory=level_of_theory, source="").id
+        with_id(atoms, finder.find(atoms, ""), naming, place="", level_of_theory="A", source="").id
         for atoms in read_structures(path)
     ]
 
@@ -79,7 +79,7 @@ def ids(path: Path, level_of_theory: str) -> list[str]:
 def test_what_came_to_be_learned_is_left_out_and_what_is_held_out_is_counted(tmp_path: Path, four: Path):
     manifest = publish(an_ensemble(0), a_provenance(10), tmp_path / "store")
     asked = request_id(list(labelled_structures(four))[2])
-    arrivals = (arrival(ids(four, "A")[0]), arrival(ids(four, "B")[1], held_out=True), arrival(asked))
+    arrivals = (arrival(ids(four)[0]), arrival(ids(four)[1], held_out=True), arrival(asked))
 
     whole = examine_snapshot(manifest, CONFIG, four, History())
     test = examine_snapshot(manifest, CONFIG, four, History(arrivals=arrivals))
@@ -93,7 +93,7 @@ def test_what_came_to_be_learned_is_left_out_and_what_is_held_out_is_counted(tmp
 
 def test_a_file_that_came_to_be_learned_as_a_whole_is_no_test(tmp_path: Path, four: Path):
     manifest = publish(an_ensemble(0), a_provenance(10), tmp_path / "store")
-    history = History(arrivals=tuple(arrival(id_) for id_ in ids(four, "B")))
+    history = History(arrivals=tuple(arrival(id_) for id_ in ids(four)))
 
     with pytest.raises(UsageError, match=r"test\.extxyz: 4 structures of known elements, all of which came"):
         examine_snapshot(manifest, CONFIG, four, history)

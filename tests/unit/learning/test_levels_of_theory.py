@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import nan
+from typing import Any
 
 import numpy as np
+import pytest
 
-from lmlp_stream.atoms.batch import collate
+from lmlp_stream.atoms.batch import collate, composition_of
 from lmlp_stream.atoms.structure import LabelledStructure
+from lmlp_stream.errors import ConfigError
 from lmlp_stream.learning import ridge
+from lmlp_stream.learning.evaluation import Withheld
 from lmlp_stream.learning.learner import Learner
 from lmlp_stream.service.teller import provenance_of
 from lmlp_stream.store.snapshot import load, manifest_of, publish
@@ -35,13 +40,15 @@ def at(level: str, structure: LabelledStructure, shift: float = 0.0, steeper: fl
     return let_in
 
 
-def learner_of(seed: int = 0, holdout_share: float = 0.0, dtype: str = "float32") -> Learner:
+def learner_of(
+    seed: int = 0, *, holdout_share: float = 0.0, dtype: str = "float32", capacity: int = 200, **potential: Any
+) -> Learner:
     config = config_of(
         wire=WIRE,
         symmetry={"preset": "shifted"},
-        potential={"hidden": (20, 16), "dtype": dtype},
+        potential={"hidden": (20, 16), "dtype": dtype, **potential},
         learning={"steps_per_record": 4.0, "max_steps_per_tick": 100},
-        rehearsal={"holdout_share": holdout_share, "holdout_capacity": 40, "capacity": 200},
+        rehearsal={"holdout_share": holdout_share, "holdout_capacity": 40, "capacity": capacity},
     )
     return Learner(config.model_copy(update={"seed": seed}))
 
@@ -108,15 +115,14 @@ def test_what_is_told_is_told_of_the_main_level_alone():
     assert learner.n_quarantined == 0
 
 
-def test_held_out_labels_of_another_level_are_not_learned_and_not_examined():
+def test_labels_of_another_level_are_all_learned_and_never_held_out():
     learner = learner_of(holdout_share=0.5)
     main, other = ([at(level, item) for item in shapes(64)] for level in "AB")
     for first in range(0, 64, 8):
         learner.process_tick([*main[first : first + 8], *other[first : first + 8]])
     held, remembered = {item.id for item in learner._memory.hold_out}, {item.id for item in learner.remembered}
     assert {id_[-1] for id_ in held} == {"A"}
-    assert {id_[-1] for id_ in remembered} == {"A", "B"}
-    assert not {id_.replace("at A", "at B") for id_ in held} & remembered
+    assert {item.id for item in other} <= remembered
     assert learner.assess().held.keys() == held
 
 
@@ -138,12 +144,86 @@ def test_they_are_drawn_again_in_time_where_another_level_fills_the_memory(monke
     assert learner._trainer.linear_fit._ridge.n_redrawn == 1
 
 
-def test_an_element_that_another_level_brings_is_not_told_before_the_main_one_knows_its_energy():
+def test_an_element_that_another_level_brings_is_unknown_until_the_main_one_brings_it():
     learner = learned([at("A", item) for item in shapes(8)], [at("B", labelled(i, AMMONIA), 1.0) for i in range(8)])
+    assert learner.elements == (1, 6, 8)
+    assert learner._trainer.covers(1, AMMONIA)
+    learner = Learner.restore(learner._config, learner.state_dict())
+    assert learner.elements == (1, 6, 8)
+    report = learner.process_tick([at("A", labelled(index, AMMONIA)) for index in range(20, 24)])
+    assert report.new_elements == (7,)
     assert learner.elements == (1, 6, 7, 8)
-    assert not learner.ensemble.determines(np.array(AMMONIA))
-    learner.process_tick([at("A", labelled(index, AMMONIA)) for index in range(20, 24)])
     assert learner.ensemble.determines(np.array(AMMONIA))
+
+
+def test_of_another_level_alone_nothing_is_told():
+    learner = learned([at("B", item, 1.0) for item in shapes(24)])
+    report = learner.assess()
+    assert learner.elements == ()
+    assert learner.labels_learned == 24
+    assert Withheld.FEW_LABELS in report.reasons
+
+
+@pytest.mark.parametrize("comes", ["first", "late"])
+def test_where_free_atoms_are_given_another_level_disturbs_the_main_one_neither(comes: str):
+    free = {symbol: -13.6 * z**2 + 4.0 for symbol, z in (("H", 1), ("C", 6), ("O", 8))}
+    main, test = [at("A", item) for item in shapes(40)], shapes(60)[50:]
+    other = [at("B", labelled(200 + index, (WATER, METHANE)[index % 2]), 1.0) for index in range(40)]
+    errors = []
+    for streams in ((main,), (other, main) if comes == "first" else (main, other)):
+        learner = learner_of(atomic_energies=free)
+        for stream in streams:
+            for first in range(0, 40, 4):
+                learner.process_tick(stream[first : first + 4])
+        assert learner.n_quarantined == 0
+        errors.append(np.sqrt(squared_errors(learner, test)))
+    assert (errors[1] < 1.5 * errors[0]).all()
+
+
+def test_forces_alone_of_another_level_are_judged_too():
+    learner = learned([at("A", item) for item in shapes(64)], [at("B", replace(i, energy=nan)) for i in shapes(64)])
+    wrong = replace(labelled(90), energy=nan, forces=-20.0 * labelled(90).forces)
+    learner.process_tick([replace(wrong, id="wrong", level_of_theory="B")])
+    assert [structure.id for structure in learner.quarantined] == ["wrong"]
+
+
+def test_how_the_main_level_is_judged_does_not_depend_on_another_one():
+    wrong = at("A", labelled(0, energy=27.2 * labelled(0).energy))
+    learner = learner_of()
+    learner.process_tick([wrong])
+    for first in range(0, 128, 16):
+        learner.process_tick([at("B", labelled(index, WATER), 1.0) for index in range(first, first + 16)])
+    assert [structure.id for structure in learner.quarantined] == [wrong.id]
+    learner.process_tick([at("A", labelled(index)) for index in range(1, 9)])
+    assert learner.ensemble.baseline.above(*energies_of([at("A", labelled(3))])) == pytest.approx(0.0, abs=10.0)
+
+
+def energies_of(structures: list[LabelledStructure]) -> tuple[np.ndarray, np.ndarray]:
+    energies = np.array([structure.energy for structure in structures])
+    return energies, np.array([composition_of(structure.atomic_numbers) for structure in structures])
+
+
+def test_a_memory_keeps_what_two_levels_say_of_equal_geometries():
+    learner = learner_of(capacity=70)
+    for level in "BA":
+        for first in range(0, 60, 4):
+            learner.process_tick([at(level, item) for item in shapes(60)[first : first + 4]])
+    kept = [structure.level_of_theory for structure in learner.remembered]
+    assert 25 < kept.count("A") < 45
+
+
+def test_a_level_may_have_a_long_name():
+    name = 256 * "x"
+    config = config_of(wire={"level_of_theory": "A", "further_levels": [name]})
+    learner = Learner(config)
+    learner.process_tick([replace(item, level_of_theory=name) for item in shapes(4)])
+    assert learner.n_remembered == 4
+
+
+@pytest.mark.parametrize("levels", [["B", "B"], [""], [257 * "x"]])
+def test_levels_that_no_announcement_could_name_are_refused(levels: list[str]):
+    with pytest.raises(ConfigError, match="further_levels"):
+        config_of(wire={"further_levels": levels})
 
 
 def test_restored_between_ticks_it_ends_bit_for_bit_where_it_would_have():

@@ -312,28 +312,30 @@ def test_a_learner_audits_nothing_that_is_held_out_and_was_judged_though_it_wait
     learner = Learner(config_of(rehearsal={"holdout_share": 0.5}, learning={"steps_per_record": 2.0}))
     structures = [labelled(index, (WATER, METHANE)[index % 2]) for index in range(240)]
     late = next(item for item in structures[120:] if learner._memory.is_held_out(item))
-    arrived = learner._quarantine.arrived
+    arrived = learner._quarantines[0].arrived
 
     def come_a_tick_later(some: list[LabelledStructure], rows: np.ndarray) -> set[str]:
         waiting = arrived(some, rows)
         if late in some:
             return {*waiting, late.id}
         if late.id not in came and late.id in learner._memory._known:
-            learner._quarantine._waiting[late.id] = Waiting(late, learner._quarantine._n_judged)
+            learner._quarantines[0]._waiting[late.id] = Waiting(late, learner._quarantines[0]._n_judged)
             came.add(late.id)
         return waiting
 
     came: set[str] = set()
-    learner._quarantine.arrived = come_a_tick_later
+    learner._quarantines[0].arrived = come_a_tick_later
     n_recalled, kept, audited = 0, False, set()
     for first in range(0, len(structures), 10):
         n_recalled += learner.process_tick(structures[first : first + 10]).n_recalled
         kept |= learner._memory.kept(late.id) is late
-        audited |= learner._quarantine._learned.keys()
+        audited |= learner._quarantines[0]._learned.keys()
     assert n_recalled > 0
     assert kept
     assert late.id not in audited
-    assert not any(learner._memory.is_held_out(item) for item in structures if item.id in learner._quarantine._learned)
+    assert not any(
+        learner._memory.is_held_out(item) for item in structures if item.id in learner._quarantines[0]._learned
+    )
 
 
 def test_stopping_changes_no_bit_of_what_a_quarantine_does():

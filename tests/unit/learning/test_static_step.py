@@ -58,11 +58,15 @@ def batch_of(trainer: Trainer, structures: Sequence[LabelledStructure]) -> Batch
 
 def learn(trainer: Trainer, structures: Sequence[LabelledStructure]):
     """One step of a trainer that meets elements as a learner does; the report."""
-    for head, baseline in enumerate(trainer.baselines):
-        baseline.fit([structure for structure in structures if HEADS[structure.level_of_theory] == head])
+    of_heads = [[item for item in structures if HEADS[item.level_of_theory] == head] for head in range(3)]
+    trainer.ensemble.baseline.fit(of_heads[0])
     batch = batch_of(trainer, structures)
     trainer.follow(batch)
-    trainer.add_elements(batch)
+    if of_heads[0]:
+        trainer.add_elements(batch_of(trainer, of_heads[0]))
+    for head in (1, 2):
+        if of_heads[head]:
+            trainer.begin(head, batch_of(trainer, of_heads[head]))
     return trainer.step(batch)
 
 

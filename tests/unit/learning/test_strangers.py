@@ -36,14 +36,12 @@ def composed(index: int, numbers: tuple[int, ...], unit: float = 1.0) -> Labelle
 
 
 def passing(strangers: Strangers, *new: LabelledStructure, known: Baseline | None = None) -> list[str]:
-    """Ids of the structures that go on, where `known` covers what can be predicted; of another level, nothing is."""
-    by_level = {"": known or Baseline({}), "B": Baseline({})}
+    """Ids of the structures that go on, where `known` covers what can be predicted."""
 
     def covers(structure: LabelledStructure) -> bool:
-        return by_level[structure.level_of_theory].covers(composition_of(structure.atomic_numbers))
+        return known is not None and known.covers(composition_of(structure.atomic_numbers))
 
-    found = strangers.passing(new, covers, lambda structure: by_level[structure.level_of_theory])
-    return [structure.id for structure in found]
+    return [structure.id for structure in strangers.passing(new, covers, known or Baseline({}))]
 
 
 @pytest.fixture
@@ -141,11 +139,3 @@ def test_stopping_changes_no_bit_while_strangers_wait():
         stopped = Learner.restore(CONFIG, stopped.state_dict())
         stopped.process_tick(tick)
     assert_equal_states(stopped, through)
-
-
-def test_each_level_of_theory_needs_support_of_its_own(strangers):
-    known = Baseline({})
-    known.fit([molecule(0)])
-    first, second = (replace(molecule(index, unit=27.0), id=f"B {index}", level_of_theory="B") for index in range(2))
-    assert passing(strangers, molecule(1), first, known=known) == [molecule(1).id]
-    assert passing(strangers, molecule(2), second, known=known) == [first.id, molecule(2).id, second.id]

@@ -47,7 +47,7 @@ def test_a_signature_travels_and_an_unsigned_announcement_has_no_such_field() ->
     assert "signature" not in msgpack.unpackb(announce(manifest()))
 
 
-def test_levels_of_further_forces_travel_and_are_left_out_where_there_are_none() -> None:
+def test_further_levels_travel_and_are_left_out_where_there_are_none() -> None:
     several = manifest(further_levels=("PBE", "HF"))
     assert read_announcement(announce(several)) == several
     assert SnapshotManifest.from_json(json.loads(json.dumps(several.to_json()))) == several
@@ -65,7 +65,7 @@ def test_levels_of_further_forces_travel_and_are_left_out_where_there_are_none()
         ([str(number) for number in range(MAX_LEVELS + 1)], Reason.OUT_OF_RANGE),
     ],
 )
-def test_levels_of_further_forces_of_another_shape_are_refused(levels: object, reason: Reason) -> None:
+def test_further_levels_of_another_shape_are_refused(levels: object, reason: Reason) -> None:
     tree = msgpack.unpackb(announce(manifest()))
     assert refused(msgpack.packb(tree | {"further_levels": levels})).reason is reason
 

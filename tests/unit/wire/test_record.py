@@ -128,7 +128,7 @@ def test_further_levels_of_theory_are_let_in_by_name() -> None:
         assert np.array_equal(let_in.forces, water().forces)
     rejection = refused(record(level_of_theory="pbe"), limits)
     assert rejection.reason is Reason.LEVEL_OF_THEORY
-    assert "'GFN2-xTB', 'PBE', 'HF'" in rejection.detail
+    assert "only 'GFN2-xTB' and 2 further ones are learned" in rejection.detail
 
 
 def test_net_force_is_judged_per_atom_of_isolated_molecules_only() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class Memory:
 
     def __init__(self, config: Config, functions: SymmetryFunctions) -> None:
         self._cache = DescriptorCache(functions, config.learning.cache_bytes)
+        self._levels = (config.wire.level_of_theory, *config.wire.further_levels)
+        self._prepare = partial(_prepared, self._cache, self._levels)
         self.reservoir = self._rehearsed(config)
         self._salt = hold_out_salt(config.seed)
         self.hold_out = Reservoir(config.rehearsal.holdout_capacity, self._salt)
@@ -33,7 +36,6 @@ class Memory:
         self._condemned = KnownIds(config.learning.remembered_ids)
         self._vouched = KnownIds(config.learning.remembered_ids)
         self._share = config.rehearsal.holdout_share
-        self._levels = (config.wire.level_of_theory, *config.wire.further_levels)
 
     def admit(self, structures: Sequence[LabelledStructure]) -> list[LabelledStructure]:
         """The structures whose ids are new, and once those that were condemned and are vouched for now."""
@@ -45,13 +47,11 @@ class Memory:
 
     def head_of(self, structure: LabelledStructure) -> int:
         """Output of the networks that the labels belong to: 0 of the main level of theory, then of the further ones."""
-        level = structure.level_of_theory
-        return self._levels.index(level) if level in self._levels else 0
+        return _head(structure, self._levels)
 
     def prepare(self, structure: LabelledStructure) -> Example:
         """The structure with its descriptors, computed once while the cache has room."""
-        example, head = self._cache.prepare(structure), self.head_of(structure)
-        return replace(example, head=head) if head else example
+        return self._prepare(structure)
 
     def remember(self, structures: Sequence[LabelledStructure]) -> None:
         """Offer structures to the reservoir, or to the hold-out where they belong."""
@@ -105,7 +105,7 @@ class Memory:
     def _rehearsed(self, config: Config) -> Coverage | Reservoir:
         capacity = config.rehearsal.capacity
         if config.rehearsal.selection == "coverage":
-            return Coverage(capacity, self.prepare)
+            return Coverage(capacity, self._prepare)
         return Reservoir(capacity, f"{config.seed}/rehearsal")
 
     def _is_new(self, structure: LabelledStructure) -> bool:
@@ -114,3 +114,14 @@ class Memory:
 
     def _ids(self) -> dict[str, KnownIds]:
         return {"known": self._known, "condemned": self._condemned, "vouched": self._vouched}
+
+
+def _head(structure: LabelledStructure, levels: Sequence[str]) -> int:
+    level = structure.level_of_theory
+    return levels.index(level) if level in levels else 0
+
+
+def _prepared(cache: DescriptorCache, levels: Sequence[str], structure: LabelledStructure) -> Example:
+    """No method: a memory whose parts knew it would live on in a cycle with all its descriptors."""
+    example, head = cache.prepare(structure), _head(structure, levels)
+    return replace(example, head=head) if head else example

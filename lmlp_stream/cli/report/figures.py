@@ -100,6 +100,7 @@ class ReportFigures:
     Attributes:
         title: Name of the learner.
         level_of_theory: What it learns.
+        further_levels: What it learns beside it and does not examine.
         history: What its conductor wrote.
         requests: Label requests in the order they were asked.
         rejections: Number of dead letters by reason.
@@ -111,6 +112,7 @@ class ReportFigures:
     title: str
     level_of_theory: str
     history: History
+    further_levels: tuple[str, ...] = ()
     requests: tuple[RequestMark, ...] = ()
     rejections: Mapping[str, int] = field(default_factory=dict)
     rejection_example: Mapping[str, str] = field(default_factory=dict)

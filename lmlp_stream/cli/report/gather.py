@@ -58,6 +58,7 @@ def gather(config: Config, *, test: Path | None) -> ReportFigures:
     return ReportFigures(
         title=config.name,
         level_of_theory=config.wire.level_of_theory,
+        further_levels=config.wire.further_levels,
         history=history,
         requests=requests,
         rejections=Counter(letter.reason for letter in letters),

@@ -55,6 +55,8 @@ def _header(figures: ReportFigures) -> str:
     minutes = (history.ticks[-1].time - history.ticks[0].time) / 60.0 if history.ticks else 0.0
     elements = " ".join(history.elements) or "no element yet"
     level = f" at {figures.level_of_theory}" if figures.level_of_theory else ""
+    if figures.further_levels:
+        level += f", beside {', '.join(figures.further_levels)}, whose labels are learned and not examined"
     return (
         f"<h1>{escape(figures.title)}</h1>\n<p>{escape(elements)}{escape(level)} · {history.steps:,} optimizer steps "
         f"in {minutes:.1f} minutes of streaming</p>\n"

@@ -245,3 +245,9 @@ def test_a_long_stream_is_thinned_to_a_page_of_dots(n_items: int):
     assert len(shown) <= MAX_DOTS
     assert list(shown) == sorted(shown)
     assert len(shown) >= min(n_items, MAX_DOTS // 2)
+
+
+def test_it_says_which_labels_are_not_examined(figures: ReportFigures):
+    page = render(replace(figures, further_levels=("GFN1-xTB", "<PBE>")))
+    assert "beside GFN1-xTB, &lt;PBE&gt;, whose labels are learned and not examined" in page
+    assert "not examined" not in render(figures)

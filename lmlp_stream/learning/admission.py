@@ -23,7 +23,7 @@ def withheld(
 
     Args:
         config: `min_labels` and `max_regression`.
-        labels_learned: Labels learned so far.
+        labels_learned: Labels of the main level of theory that were learned so far.
         finite: Whether every weight is finite.
         held: Force errors on the hold-out now, by id.
         announced: Force errors on the hold-out at the last announced snapshot, by id.

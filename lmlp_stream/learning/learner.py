@@ -69,6 +69,7 @@ class Learner:
         self._trend = Trend()
         self._announced: dict[str, HeldError] = {}
         self._credit = 0.0
+        self._n_further = 0
         self.labels_learned = 0
         self.n_steps = 0
 
@@ -159,6 +160,7 @@ class Learner:
             quarantine.learned(self._of_head(head, came), unpredicted=came_ids - judged, held_out=held_out)
         n_learned = len(came) - len(held_out)
         self.labels_learned += n_learned
+        self._n_further += len(came) - len(self._of_head(0, came))
         exploding = self._exploding(fresh)
         gone_ids = {one.structure.id for one in exploding}
         fresh = [structure for structure in fresh if structure.id not in gone_ids]
@@ -197,7 +199,7 @@ class Learner:
         held = {structure.id: HeldError.of(row) for structure, row in zip(held_out, rows, strict=True)}
         reasons = withheld(
             self._config.evaluation,
-            labels_learned=self.labels_learned if self.elements else 0,
+            labels_learned=self.labels_learned - self._n_further,
             finite=self._trainer.finite(),
             held=held,
             announced=self._announced,
@@ -240,6 +242,7 @@ class Learner:
         return {
             "counters": np.array([self.labels_learned, self.n_steps], dtype=np.int64),
             "credit": np.array([self._credit]),
+            **({"labels_of_further_levels": np.array([self._n_further])} if self._n_further else {}),
             "announced.ids": text_column(list(announced)),
             "announced.force_squared": np.array([error.force_squared for error in announced.values()], np.float64),
             "announced.n_forces": np.array([error.n_forces for error in announced.values()], np.int64),
@@ -258,6 +261,7 @@ class Learner:
         learner = cls(config)
         learner.labels_learned, learner.n_steps = (int(count) for count in state["counters"])
         learner._credit = float(state["credit"][0])
+        learner._n_further = int(state.get("labels_of_further_levels", [0])[0])
         announced = zip(state["announced.force_squared"], state["announced.n_forces"], strict=True)
         learner._announced = {
             id_: HeldError(float(squared), int(n_forces))

@@ -164,6 +164,16 @@ def test_of_another_level_alone_nothing_is_told():
     assert Withheld.FEW_LABELS in report.reasons
 
 
+def test_labels_of_another_level_do_not_make_a_snapshot_admissible():
+    learner = learned([at("B", item, 1.0) for item in shapes(24)])
+    learner.process_tick([at("A", item) for item in shapes(4)])
+    assert learner.elements == (1, 6, 8)
+    learner = Learner.restore(learner._config, learner.state_dict())
+    assert learner.assess().reasons == (Withheld.FEW_LABELS,)
+    learner.process_tick([at("A", item) for item in shapes(8)])
+    assert learner.assess().reasons == ()
+
+
 @pytest.mark.parametrize("comes", ["first", "late"])
 def test_where_free_atoms_are_given_another_level_disturbs_the_main_one_neither(comes: str):
     free = {symbol: -13.6 * z**2 + 4.0 for symbol, z in (("H", 1), ("C", 6), ("O", 8))}

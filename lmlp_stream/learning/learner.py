@@ -115,7 +115,7 @@ class Learner:
 
     @property
     def quarantined(self) -> tuple[LabelledStructure, ...]:
-        """Structures that wait for their judgement, in the order they came."""
+        """Structures that wait for their judgement; those of one level of theory in the order they came."""
         rooms: list[Strangers | Quarantine] = [*self._strangers, *self._quarantines]
         return tuple(structure for room in rooms for structure in room.structures)
 

@@ -23,7 +23,7 @@ from lmlp_stream.potential.baseline import Baseline, of_free_atoms
 from lmlp_stream.potential.device import find_device
 from lmlp_stream.potential.ensemble import Ensemble, FoldedEnsemble
 from lmlp_stream.potential.linear import LinearPart
-from lmlp_stream.potential.network import parameter_names, standardised_to
+from lmlp_stream.potential.network import output_names, standardised_to
 
 AVERAGED_SHARE = 0.1
 """Averaged weights span at most this share of an element's steps, so that the first ones are soon forgotten."""
@@ -120,10 +120,11 @@ class Trainer:
         """
         energy = _above_baseline(self.baselines[0], batch)
         added = tuple(z for z in batch.atoms_of if not self.covers(0, [z]))
+        _, bias = output_names(len(self._config.potential.hidden))
         for z in added:
             self._add_networks(z, batch, energy)
             for parameters in (self._training.parameters[z], self._averaged.parameters[z]):
-                parameters[self._last_bias][..., 0] = energy
+                parameters[bias][..., 0] = energy
             self._met[0].add(z)
             self.linear_fit.add_element(z, batch.values[batch.atoms_of[z]], energy)
         if added:
@@ -141,9 +142,9 @@ class Trainer:
             if self.covers(head, [z]):
                 continue
             self._add_networks(z, batch, 0.0)
-            for parameters in (self._training.parameters[z], self._averaged.parameters[z]):
-                for name in (self._last_weight, self._last_bias):
-                    if self.covers(0, [z]):
+            if self.covers(0, [z]):
+                for parameters in (self._training.parameters[z], self._averaged.parameters[z]):
+                    for name in output_names(len(self._config.potential.hidden)):
                         parameters[name][..., head] = parameters[name][..., 0]
             self._met[head].add(z)
         said = self.folded(head).predict(batch).mean_energy - self.baselines[head].energy(batch.composition)
@@ -159,14 +160,6 @@ class Trainer:
         self._averaged.parameters = dict(sorted({**self._averaged.parameters, z: copies}.items()))
         self._optimize(z)
         self._atoms[z] = Atoms.of(values)
-
-    @property
-    def _last_weight(self) -> str:
-        return parameter_names(len(self._config.potential.hidden))[-2]
-
-    @property
-    def _last_bias(self) -> str:
-        return parameter_names(len(self._config.potential.hidden))[-1]
 
     def _of_main(self, linear: LinearPart | None = None) -> Ensemble:
         """The potential of the main level of theory, which knows what its labels have brought."""

@@ -14,7 +14,7 @@ from lmlp_stream.atoms.symmetry import SymmetrySpec
 from lmlp_stream.potential.baseline import Baseline
 from lmlp_stream.potential.forces import ByForces, forces_and_stress, through_forces
 from lmlp_stream.potential.linear import LinearPart
-from lmlp_stream.potential.network import Folded, fold, init_network, parameter_names
+from lmlp_stream.potential.network import Folded, fold, init_network, output_names, parameter_names
 from lmlp_stream.potential.networks import energies_and_gradients, forth_and_back_of_all, gradients_of_all
 
 
@@ -152,10 +152,10 @@ class Ensemble:
             baseline=baseline,
             linear=linear,
         )
-        last = parameter_names(len(self.hidden))[-2:]
+        outputs = output_names(len(self.hidden))
         ensemble.parameters = {
             z: {
-                name: array[..., head : head + 1] if name in last and self.n_heads > 1 else array
+                name: array[..., head : head + 1] if name in outputs and self.n_heads > 1 else array
                 for name, array in parameters.items()
             }
             for z, parameters in self.parameters.items()

@@ -100,6 +100,11 @@ def parameter_names(n_hidden: int) -> tuple[str, ...]:
     return ("shift", "scale", *(name for layer in layers for name in layer))
 
 
+def output_names(n_hidden: int) -> tuple[str, str]:
+    """Names of the parameters that have a last axis of heads: weight and bias of the output."""
+    return f"weight_{n_hidden}", f"bias_{n_hidden}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Folded:
     """A network with the standardisation taken into the first layer, and the factor of sTanh into the next.

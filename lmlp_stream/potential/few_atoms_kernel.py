@@ -2,15 +2,14 @@
 
 What is one call here would be some thirty tensor operations, which take longer to call than to compute. Members come
 one after the other, so that their weights are still in the cache on the way back. Axes: M members, n atoms, D symmetry
-functions, o neurons of a layer and i of the one before, F random features, U of them that members differ in, W lanes
-(see `rows_kernel`).
+functions, o neurons of a layer and i of the one before, F random features, U of them that members differ in.
 """
 
 import numpy as np
 from jaxtyping import Float
 
 from lmlp_stream.atoms.compiled import compiled
-from lmlp_stream.potential.rows_kernel import add_product, lanes, product_with_rows
+from lmlp_stream.potential.rows_kernel import product, product_with_rows
 from lmlp_stream.potential.tanh_kernel import tanh_of_half
 
 Flat = Float[np.ndarray, "T"]
@@ -28,40 +27,36 @@ def networks(
     """Write what `network.forth_and_back` does for a folded network: atomic energies and their derivatives by G."""
     n_atoms, n_hidden, widest = len(values), len(weights) - 1, 0
     for weight in weights:
-        widest = max(widest, lanes(weight.shape[2]))
+        widest = max(widest, weight.shape[2])
     inputs, dtype = values - center, values.dtype.type
-    room = np.empty((n_hidden, (n_atoms + 1) * widest), values.dtype)
+    room = np.empty((n_hidden, n_atoms * widest), values.dtype)
     slopes = np.empty((2, n_atoms * widest), values.dtype)
     power = np.empty(n_atoms * widest, values.dtype)
     for m in range(energies.shape[1]):
-        left = inputs[:n_atoms, : inputs.shape[1]]
+        left = inputs
         for layer in range(n_hidden):
             weight = weights[layer][m]
-            hidden = _matrix(room[layer], n_atoms + 1, lanes(weight.shape[1]))
-            hidden[:] = 0
-            add_product(left, weight.reshape(weight.size), hidden)
+            hidden = _matrix(room[layer], n_atoms, weight.shape[1])
+            product(left, weight, hidden)
             _activate(hidden, biases[layer][m, 0], power)
-            left = hidden[:n_atoms, : weight.shape[1]]
+            left = hidden
         last, bias = weights[n_hidden][m, :, 0], biases[n_hidden][m, 0, 0]
-        slope = _matrix(slopes[n_hidden % 2], n_atoms, lanes(len(last)))
-        slope[:] = 0
+        slope = _matrix(slopes[n_hidden % 2], n_atoms, len(last))
         for i in range(n_atoms):
             energies[i, m] = bias
             for t in range(len(last)):
                 energies[i, m] += left[i, t] * last[t]
                 slope[i, t] = last[t] * (dtype(1) - left[i, t] * left[i, t])
         for layer in range(n_hidden - 1, 0, -1):
-            weight, size = weights[layer][m], weights[layer].shape[1]
-            before = _matrix(slopes[layer % 2], n_atoms, lanes(size))
-            before[:] = 0
-            product_with_rows(slope, weight.reshape(weight.size), before[:n_atoms, :size])
-            hidden = _matrix(room[layer - 1], n_atoms + 1, lanes(size))
+            weight = weights[layer][m]
+            hidden = _matrix(room[layer - 1], n_atoms, len(weight))
+            before = _matrix(slopes[layer % 2], n_atoms, len(weight))
+            product_with_rows(slope, weight, before)
             for i in range(n_atoms):
-                for t in range(size):
+                for t in range(len(weight)):
                     before[i, t] *= dtype(1) - hidden[i, t] * hidden[i, t]
             slope = before
-        first = weights[0][m]
-        product_with_rows(slope, first.reshape(first.size), gradients[:n_atoms, m])
+        product_with_rows(slope, weights[0][m], gradients[:, m])
 
 
 @compiled
@@ -83,13 +78,12 @@ def linear(
     """
     (n_atoms, n_functions), n_features, dtype = values.shape, len(offsets), values.dtype.type
     (n_deviating, n_members), share = deviations.shape, dtype(share)
-    flat = directions.reshape(directions.size)
-    features = np.zeros((n_atoms + 1, lanes(n_features)), values.dtype)
-    add_product(values, flat, features)
+    features = np.empty((n_atoms, n_features), values.dtype)
+    product(values, directions, features)
     _activate(features, offsets, np.empty(features.size, values.dtype))
-    slope = np.zeros((n_atoms, lanes(n_features)), values.dtype)
+    slope = np.empty((n_atoms, n_features), values.dtype)
     apart = np.ascontiguousarray(deviations.T)
-    deviating = np.zeros((n_members, lanes(n_deviating)), values.dtype)
+    deviating = np.empty((n_members, n_deviating), values.dtype)
     change = np.empty((n_members, n_functions), values.dtype)
     for i in range(n_atoms):
         total = dtype(0)
@@ -104,11 +98,11 @@ def linear(
                 total += weight * features[i, t]
                 deviating[m, t] = weight * (dtype(1) - features[i, t] * features[i, t])
             member_energies[i, m] += total
-        product_with_rows(deviating, flat, change)
+        product_with_rows(deviating, directions, change)
         for m in range(n_members):
             for d in range(n_functions):
                 member_gradients[i, m, d] += change[m, d]
-    product_with_rows(slope, flat, gradients)
+    product_with_rows(slope, directions, gradients)
 
 
 @compiled
@@ -140,14 +134,11 @@ def _matrix(room: Flat, n_rows: int, n_columns: int) -> Float[np.ndarray, "R W"]
 
 
 @compiled
-def _activate(arguments: Float[np.ndarray, "n+1 W"], bias: Float[np.ndarray, "o"], power: Flat) -> None:
-    """The tanh of arguments and bias, in place; 0 in the lanes beyond. The last row is left as it is."""
-    two, n_atoms = arguments.dtype.type(2), len(arguments) - 1
-    for i in range(n_atoms):
+def _activate(arguments: Float[np.ndarray, "n o"], bias: Float[np.ndarray, "o"], power: Flat) -> None:
+    """The tanh of arguments and bias, in place."""
+    two = arguments.dtype.type(2)
+    for i in range(len(arguments)):
         row = arguments[i]
         for t in range(len(bias)):
             row[t] = two * (row[t] + bias[t])
-        row[len(bias) :] = 0
-    size = n_atoms * arguments.shape[1]
-    flat = arguments.reshape(arguments.size)[:size]
-    tanh_of_half(flat, power)
+    tanh_of_half(arguments.reshape(arguments.size), power)

@@ -83,7 +83,7 @@ def _forces(
         return forces_by_tensors(gradients, rows, descriptors, virial)
     forces = gradients.new_empty(len(rows), 3, gradients.shape[1])
     forces_kernel.forces_and_virial(
-        *(gradients.numpy(), rows.numpy(), descriptors.derivatives.view(-1).numpy()),
+        *(gradients.numpy(), rows.numpy(), descriptors.derivatives.numpy()),
         *(descriptors.neighbor_index.numpy(), descriptors.vectors.numpy(), forces.numpy(), virial.numpy()),
     )
     return forces
@@ -100,7 +100,7 @@ def _through_forces(
         through_forces_by_tensors(by_forces, rows, descriptors, by_gradients)
         return
     forces_kernel.through_forces(
-        *(by_forces.numpy(), rows.numpy(), descriptors.derivatives.view(-1).numpy()),
+        *(by_forces.numpy(), rows.numpy(), descriptors.derivatives.numpy()),
         *(descriptors.neighbor_index.numpy(), by_gradients.numpy()),
     )
 

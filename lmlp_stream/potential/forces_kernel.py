@@ -1,14 +1,14 @@
 """From dE/dG to forces and virial, and back from a derivative by forces to one by dE/dG; compiled for the CPU.
 
 One part of a batch at a time. Axes: M members, A atoms of a batch, n atoms of the part, D symmetry functions, N
-neighbors, W = 3 N rounded up. An atom is its own neighbor in the padding, where it takes from itself what it gives.
+neighbors. An atom is its own neighbor in the padding, where it takes from itself what it gives.
 """
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from lmlp_stream.atoms.compiled import compiled
-from lmlp_stream.potential.rows_kernel import add_product, lanes, product_with_rows
+from lmlp_stream.potential.rows_kernel import product, product_with_rows
 
 Gradients = Float[np.ndarray, "A M D"]
 Neighbors = Int[np.ndarray, "n N"]
@@ -18,7 +18,7 @@ Neighbors = Int[np.ndarray, "n N"]
 def forces_and_virial(
     gradients: Gradients,
     rows: Int[np.ndarray, "n"],
-    derivatives: Float[np.ndarray, "n*D*3*N"],
+    derivatives: Float[np.ndarray, "n D 3*N"],
     neighbor_index: Neighbors,
     vectors: Float[np.ndarray, "n N 3"],
     forces: Float[np.ndarray, "n 3 M"],
@@ -29,19 +29,17 @@ def forces_and_virial(
     Args:
         gradients: dE_i/dG_i of every member.
         rows: Place of each atom of the part in `gradients`.
-        derivatives: dG_i/d(r_j - r_i), one row of 3 N after the other.
+        derivatives: dG_i/d(r_j - r_i): all x, then all y, then all z.
         neighbor_index: Index j of each neighbor.
         vectors: r_j - r_i.
         forces: Where forces are written.
         virial: Where the virial is added, zero at first.
     """
     (n_atoms, n_neighbors), n_members = neighbor_index.shape, gradients.shape[1]
-    by_vector = np.zeros((n_members + 1, lanes(3 * n_neighbors)), gradients.dtype)
-    size = 3 * n_neighbors * gradients.shape[2]
+    by_vector = np.empty((n_members, 3 * n_neighbors), gradients.dtype)
     forces[:] = 0
     for i in range(n_atoms):
-        by_vector[:] = 0
-        add_product(gradients[rows[i]], derivatives[i * size : (i + 1) * size], by_vector)
+        product(gradients[rows[i]], derivatives[i], by_vector)
         for m in range(n_members):
             for component in range(3):
                 first = component * n_neighbors
@@ -64,7 +62,7 @@ def forces_and_virial(
 def through_forces(
     by_forces: Float[np.ndarray, "n 3 M"],
     rows: Int[np.ndarray, "n"],
-    derivatives: Float[np.ndarray, "n*D*3*N"],
+    derivatives: Float[np.ndarray, "n D 3*N"],
     neighbor_index: Neighbors,
     by_gradients: Gradients,
 ) -> None:
@@ -73,12 +71,11 @@ def through_forces(
     The transposed map of `forces_and_virial`.
     """
     (n_atoms, n_neighbors), n_members = neighbor_index.shape, by_gradients.shape[1]
-    by_vector = np.zeros((n_members, lanes(3 * n_neighbors)), by_gradients.dtype)
-    size = 3 * n_neighbors * by_gradients.shape[2]
+    by_vector = np.empty((n_members, 3 * n_neighbors), by_gradients.dtype)
     for i in range(n_atoms):
         for component in range(3):
             for m in range(n_members):
                 own, first = by_forces[i, component, m], component * n_neighbors
                 for slot in range(n_neighbors):
                     by_vector[m, first + slot] = own - by_forces[neighbor_index[i, slot], component, m]
-        product_with_rows(by_vector, derivatives[i * size : (i + 1) * size], by_gradients[rows[i]])
+        product_with_rows(by_vector, derivatives[i], by_gradients[rows[i]])

@@ -7,12 +7,12 @@ import torch
 from lmlp_stream.potential import few_atoms_kernel, linear, networks
 from lmlp_stream.potential.linear import N_DEVIATING, Features, excess
 from lmlp_stream.potential.network import MOST_OF_FEW, fold, forth_and_back, forth_and_back_of_few, init_network
-from lmlp_stream.potential.rows_kernel import add_product, lanes, product_with_rows
+from lmlp_stream.potential.rows_kernel import product, product_with_rows
 from lmlp_stream.potential.tanh_kernel import tanh_of_half
 from tests.unit.potential.test_ensemble import ALL, ALONE, ETHANOL, METHANOL, THIN_CELL, batch_of, ensemble
 
 MEMBERS, D = 3, 40
-SHAPES = [(1, 1, 1), (1, 5, 3), (2, 4, 8), (3, 9, 78), (10, 153, 61), (7, 12, 102), (2, 6, 0)]
+SHAPES = [(1, 1, 1), (1, 5, 3), (2, 4, 8), (3, 9, 78), (10, 153, 61), (7, 12, 102), (2, 6, 0), (6, 3, 17), (16, 0, 16)]
 
 
 @pytest.fixture
@@ -24,30 +24,37 @@ def drawn(generator: torch.Generator, *shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+def within(array: np.ndarray, *, beyond: int) -> np.ndarray:
+    """The array as a part of a larger one, which is no number all around."""
+    room = np.full([size + 2 * beyond for size in array.shape], np.nan, array.dtype)
+    part = room[tuple(slice(beyond, beyond + size) for size in array.shape)]
+    part[:] = array
+    return part
+
+
+@pytest.mark.parametrize("beyond", [0, 3])
+@pytest.mark.parametrize(("dtype", "rounding"), [(np.float32, 1e-5), (np.float64, 1e-12)])
 @pytest.mark.parametrize(("n_rows", "n_inner", "width"), SHAPES)
 def test_rows_times_a_matrix_and_its_transpose(
-    n_rows: int, n_inner: int, width: int, generator: torch.Generator
+    n_rows: int, n_inner: int, width: int, dtype: type, rounding: float, beyond: int, generator: torch.Generator
 ) -> None:
-    left, matrix = drawn(generator, n_rows, n_inner).numpy(), drawn(generator, n_inner, width).numpy()
-    beyond = np.full(matrix.size + 100, np.nan)
-    beyond[: matrix.size] = matrix.ravel()
-    out = np.ones((n_rows + 1, lanes(width)))
-    add_product(left, beyond[: matrix.size], out)
-    np.testing.assert_allclose(out[:n_rows, :width], 1 + left @ matrix, rtol=1e-12, atol=1e-12)
-    assert np.isfinite(out[:n_rows]).all()
-    right = np.zeros((n_rows, lanes(width)))
-    right[:, :width] = drawn(generator, n_rows, width).numpy()
-    found = np.full((n_rows, n_inner), np.nan)
-    product_with_rows(right, beyond[: matrix.size], found)
-    np.testing.assert_allclose(found, right[:, :width] @ matrix.T, rtol=1e-12, atol=1e-12)
+    shapes = [(n_rows, n_inner), (n_inner, width), (n_rows, width)]
+    left, matrix, right = (within(drawn(generator, *shape).numpy().astype(dtype), beyond=beyond) for shape in shapes)
+    ahead, back = (within(np.full(shape, np.nan, dtype), beyond=beyond) for shape in (shapes[2], shapes[0]))
+    product(left, matrix, ahead)
+    product_with_rows(right, matrix, back)
+    np.testing.assert_allclose(ahead, left @ matrix, rtol=rounding, atol=rounding)
+    np.testing.assert_allclose(back, right @ matrix.T, rtol=rounding, atol=rounding)
+    for written in (ahead, back):
+        around = written.base
+        assert around is None or np.isnan(around).sum() == around.size - written.size
 
 
 def test_rows_times_the_first_columns_of_a_matrix(generator: torch.Generator) -> None:
-    matrix, right = drawn(generator, 7, 30).numpy(), np.zeros((3, lanes(10)))
-    right[:, :10] = drawn(generator, 3, 10).numpy()
+    matrix, right = drawn(generator, 7, 30).numpy(), drawn(generator, 3, 10).numpy()
     found = np.empty((3, 7))
-    product_with_rows(right, matrix.ravel(), found)
-    np.testing.assert_allclose(found, right[:, :10] @ matrix[:, :10].T, rtol=1e-12, atol=1e-12)
+    product_with_rows(right, matrix, found)
+    np.testing.assert_allclose(found, right @ matrix[:, :10].T, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(np.float32, 2.4e-7), (np.float64, 4.5e-16)])

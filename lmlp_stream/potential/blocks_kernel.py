@@ -63,6 +63,13 @@ def write_dots(typing: Any, left: Any, matrix: Any, out: Any, row: Any, other: A
     return types.void(left, matrix, out, row, other), _write_dots
 
 
+@_callable_in_kernels
+def fetch(typing: Any, matrix: Any, row: Any, column: Any) -> Any:
+    """Ask for what lies `N_AHEAD` rows further than a place of the matrix to be in the cache soon."""
+    del typing
+    return types.void(matrix, row, column), _fetch
+
+
 def _write_block(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> Any:
     left, matrix, out = (_Matrix(context, builder, *of) for of in zip(signature.args, arguments[:3], strict=False))
     row, column, begin, end = arguments[3:]
@@ -90,8 +97,6 @@ def _write_dots(context: Any, builder: ir.IRBuilder, signature: Any, arguments: 
     lefts, others = left.rows(row, N_DOT_ROWS), matrix.rows(other, N_DOT_OTHERS)
 
     def factors(t: ir.Value, kept: ir.Value | None = None) -> Factors:
-        for of_other in others:
-            matrix.fetch(of_other, t)
         numbers = [left.load(of_left, t, vector) for of_left in lefts]
         if kept is not None:
             numbers = [builder.select(kept, of_left, ir.Constant(vector, None)) for of_left in numbers]
@@ -114,6 +119,13 @@ def _write_dots(context: Any, builder: ir.IRBuilder, signature: Any, arguments: 
     for of_out in out.rows(row, N_DOT_ROWS):
         for column in columns:
             out.store(next(totals), of_out, column)
+    return context.get_dummy_value()
+
+
+def _fetch(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> Any:
+    value, row, column = arguments
+    matrix = _Matrix(context, builder, signature.args[0], value)
+    matrix.fetch(matrix.row(row), column)
     return context.get_dummy_value()
 
 

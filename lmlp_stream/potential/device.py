@@ -5,6 +5,7 @@ import re
 import sys
 
 import torch
+from torch import Tensor
 
 from lmlp_stream.config import DEVICE
 from lmlp_stream.errors import LmlpStreamError
@@ -16,6 +17,14 @@ LARGEST_KEPT = 32 * 2**20
 """Bytes of the largest array whose memory is used again; older glibc allows no more."""
 MOST_KEPT = 256 * 2**20
 """Bytes of free memory above all that is in use that are kept at most."""
+
+MOST_THREADS = 2
+"""With more, operations on tensors by all of them are taken to be faster than compiled code on one; not measured."""
+
+
+def is_for_compiled_code(array: Tensor) -> bool:
+    """Whether compiled code on a single core of the CPU is taken to be the fastest way through an array."""
+    return array.is_cpu and torch.get_num_threads() <= MOST_THREADS
 
 
 def find_device(name: str, *, setting: str, error: type[LmlpStreamError]) -> torch.device:

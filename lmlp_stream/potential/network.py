@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lmlp_stream.potential import few_atoms_kernel
+from lmlp_stream.potential import few_atoms_kernel, pass_kernel
+from lmlp_stream.potential.device import is_for_compiled_code
 from lmlp_stream.potential.linear_algebra import product
 
 Parameters = Mapping[str, Tensor]
@@ -133,12 +134,17 @@ def fold(parameters: Parameters) -> Folded:
     shift, scale = parameters["shift"], parameters["scale"]
     center = shift.mean(dim=0)
     count = sum(name.startswith("weight_") for name in parameters)
-    first = scale[:, :, None] * parameters["weight_0"]
-    offset = parameters["bias_0"] - (shift - center)[:, None, :] @ first
+    weight, bias, offset = parameters["weight_0"], parameters["bias_0"], shift - center
+    if is_for_compiled_code(weight):
+        first, begin = torch.empty_like(weight), bias.clone()
+        pass_kernel.fold(*(array.numpy() for array in (offset, scale, weight, first, begin)))
+    else:
+        first = scale[:, :, None] * weight
+        begin = bias - offset[:, None, :] @ first
     return Folded(
         center=center,
         weights=(first, *(STANH * parameters[f"weight_{layer}"] for layer in range(1, count))),
-        biases=(offset, *(parameters[f"bias_{layer}"].contiguous() for layer in range(1, count))),
+        biases=(begin, *(parameters[f"bias_{layer}"].contiguous() for layer in range(1, count))),
     )
 
 
@@ -216,40 +222,69 @@ def gradient_of(
     """
     count = len(network.weights)
     by_weight: list[Tensor] = []
-    by_slope: list[Tensor] = []
     upstream = by_gradients.transpose(0, 1)
     for layer, weight in enumerate(network.weights):
-        by_weight.append(product(upstream.transpose(1, 2), done.by_input[layer]))
+        factor = STANH if layer else 1.0
+        by_weight.append(product(upstream.transpose(1, 2), done.by_input[layer], factor=factor))
         if layer < count - 1:
             upstream = product(upstream, weight)
-            by_slope.append(done.by_input[layer].mul_(upstream).mul_(done.hidden[layer + 1]))
-            through_tanh_(upstream, done.hidden[layer + 1])
+            _through_slopes_(done.by_input[layer], upstream, done.hidden[layer + 1])
     by_bias: list[Tensor] = []
     upstream = by_energies[:, :, None] * done.by_input[-1]
     for layer in range(count - 1, -1, -1):
-        product(done.hidden[layer].transpose(1, 2), upstream, out=by_weight[layer], keep=1)
+        factor = STANH if layer else 1.0
+        product(done.hidden[layer].transpose(1, 2), upstream, out=by_weight[layer], keep=1, factor=factor)
         by_bias.insert(0, upstream.sum(dim=1, keepdim=True))
         if layer:
             upstream = product(upstream, network.weights[layer].transpose(1, 2))
-            through_tanh_(upstream, done.hidden[layer]).sub_(by_slope[layer - 1], alpha=2)
-    return _unfolded(parameters, network, by_weight, by_bias)
-
-
-def _unfolded(
-    parameters: Parameters, network: Folded, by_weight: list[Tensor], by_bias: list[Tensor]
-) -> dict[str, Tensor]:
-    """Derivatives by the parameters, from those by the folded form."""
-    by_first = by_weight[0].baddbmm_((parameters["shift"] - network.center)[:, :, None], by_bias[0], alpha=-1)
-    gradients = {
-        "shift": -(network.weights[0] @ by_bias[0].transpose(1, 2))[:, :, 0],
-        "scale": (by_first * parameters["weight_0"]).sum(dim=2),
-        "weight_0": by_first.mul_(parameters["scale"][:, :, None]),
-        "bias_0": by_bias[0],
-    }
-    for layer in range(1, len(by_weight)):
-        gradients[f"weight_{layer}"] = by_weight[layer].mul_(STANH)
+            _through_values_(upstream, done.hidden[layer], done.by_input[layer - 1])
+    gradients = _through_fold(parameters, network.center, by_weight[0], by_bias[0])
+    for layer in range(1, count):
+        gradients[f"weight_{layer}"] = by_weight[layer]
         gradients[f"bias_{layer}"] = by_bias[layer]
     return gradients
+
+
+def _through_slopes_(
+    by_input: Float[Tensor, "M n h"], upstream: Float[Tensor, "M n h"], hidden: Float[Tensor, "M n h"]
+) -> None:
+    """`pass_kernel.through_slopes`, in place, on any device."""
+    if is_for_compiled_code(upstream):
+        pass_kernel.through_slopes(*(array.view(-1).numpy() for array in (by_input, upstream, hidden)))
+    else:
+        by_input.mul_(upstream).mul_(hidden)
+        through_tanh_(upstream, hidden)
+
+
+def _through_values_(
+    upstream: Float[Tensor, "M n h"], hidden: Float[Tensor, "M n h"], by_slope: Float[Tensor, "M n h"]
+) -> None:
+    """`pass_kernel.through_values`, in place, on any device."""
+    if is_for_compiled_code(upstream):
+        pass_kernel.through_values(*(array.view(-1).numpy() for array in (upstream, hidden, by_slope)))
+    else:
+        through_tanh_(upstream, hidden).sub_(by_slope, alpha=2)
+
+
+def _through_fold(
+    parameters: Parameters,
+    center: Float[Tensor, "D"],
+    by_weight: Float[Tensor, "M D o"],
+    by_bias: Float[Tensor, "M 1 o"],
+) -> dict[str, Tensor]:
+    """Derivatives by standardisation and first layer, from those by the folded one, which are used up."""
+    shift, scale, weight = parameters["shift"], parameters["scale"], parameters["weight_0"]
+    offset = shift - center
+    if is_for_compiled_code(weight):
+        by_shift, by_scale = torch.empty_like(shift), torch.empty_like(scale)
+        arrays = (offset, scale, weight, by_bias, by_weight, by_shift, by_scale)
+        pass_kernel.through_fold(*(array.numpy() for array in arrays))
+    else:
+        by_weight.baddbmm_(offset[:, :, None], by_bias, alpha=-1)
+        by_shift = -scale * (weight @ by_bias.transpose(1, 2))[:, :, 0]
+        by_scale = (by_weight * weight).sum(dim=2)
+        by_weight.mul_(scale[:, :, None])
+    return {"shift": by_shift, "scale": by_scale, "weight_0": by_weight, "bias_0": by_bias}
 
 
 MINUS_ONE = torch.tensor(-1.0)

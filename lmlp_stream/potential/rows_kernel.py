@@ -14,6 +14,7 @@ from lmlp_stream.potential.blocks_kernel import (
     N_DOT_OTHERS,
     N_DOT_ROWS,
     N_ROWS,
+    fetch,
     write_block,
     write_dots,
 )
@@ -59,5 +60,8 @@ def product_with_rows(
                 out[r, k] = total
         return
     for k in range(0, n_others, N_DOT_OTHERS):
+        for other in range(N_DOT_OTHERS):
+            for t in range(0, n_columns, N_BYTES // out.itemsize):
+                fetch(matrix, k + other, t)
         for r in range(0, n_rows, N_DOT_ROWS):
             write_dots(left, matrix, out, r, k)

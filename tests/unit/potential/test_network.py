@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lmlp_stream.potential import device
 from lmlp_stream.potential.network import (
     LAST_LAYER_SHARE,
     NARROWEST_SPREAD,
@@ -127,11 +128,13 @@ def test_the_gradient_is_that_of_automatic_differentiation() -> None:
         torch.testing.assert_close(gradient[member], expected, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize("by_compiled_code", [True, False])
 @pytest.mark.parametrize("n_heads", [1, 3])
 @pytest.mark.parametrize("hidden", [(), (30,), (30, 20)])
 def test_the_written_out_derivative_by_the_parameters_is_that_of_automatic_differentiation(
-    hidden: tuple[int, ...], n_heads: int
+    hidden: tuple[int, ...], n_heads: int, by_compiled_code: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(device, "MOST_THREADS", torch.get_num_threads() if by_compiled_code else 0)
     random = torch.Generator().manual_seed(3)
     parameters = {
         name: (array + 0.1 * torch.randn(array.shape, generator=random, dtype=array.dtype)).requires_grad_(True)
@@ -147,10 +150,10 @@ def test_the_written_out_derivative_by_the_parameters_is_that_of_automatic_diffe
         (gradient,) = torch.autograd.grad(energy.sum(), g, create_graph=True)
         total = total + (energy * by_energies[member]).sum() + (gradient * by_gradients[:, member]).sum()
     expected = torch.autograd.grad(total, list(parameters.values()))
-    with torch.no_grad():
-        network = fold(parameters)
-        done = forth_and_back(network, g, torch.empty_like(by_gradients), heads)
-        found = gradient_of(parameters, network, done, by_energies, by_gradients)
+    parameters = {name: array.detach() for name, array in parameters.items()}
+    network = fold(parameters)
+    done = forth_and_back(network, g.detach(), torch.empty_like(by_gradients), heads)
+    found = gradient_of(parameters, network, done, by_energies, by_gradients)
     for name, array in zip(parameters, expected, strict=True):
         torch.testing.assert_close(found[name], array, rtol=1e-10, atol=1e-12)
 

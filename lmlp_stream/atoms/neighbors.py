@@ -49,14 +49,19 @@ class NeighborList:
         places: np.ndarray = np.arange(len(self.center_index), dtype=np.int64) - self.starts[self.center_index]
         return places
 
-    def padded(self) -> tuple[Int[np.ndarray, "A N"], Int[np.ndarray, "A 3 N"], Float[np.ndarray, "A N 3"]]:
-        """`neighbor_index`, `reverse` and `vectors` (Å) of `symmetry.Descriptors`."""
+    def padded(
+        self,
+    ) -> tuple[Int[np.ndarray, "A N"], Int[np.ndarray, "A 3 N"], Float[np.ndarray, "A 3 N"], Float[np.ndarray, "A N"]]:
+        """`neighbor_index`, `reverse`, `units` and `distances` (Å) of `symmetry.Descriptors`."""
         n_atoms, n_neighbors = len(self.starts) - 1, self.n_neighbors
         index = np.empty((n_atoms, n_neighbors), np.int64)
         reverse = np.empty((n_atoms, 3, n_neighbors), np.int64)
-        vectors = np.empty((n_atoms, n_neighbors, 3))
-        pad(self.starts, self.neighbor_index, self.reverse_index, self.vectors, index, reverse, vectors)
-        return index, reverse, vectors
+        units, distances = np.empty((n_atoms, 3, n_neighbors)), np.empty((n_atoms, n_neighbors))
+        pad(
+            *(self.starts, self.neighbor_index, self.reverse_index, self.vectors, self.distances),
+            *(index, reverse, units, distances),
+        )
+        return index, reverse, units, distances
 
 
 def neighbor_list(structure: Structure, cutoff: float) -> NeighborList:

@@ -84,11 +84,14 @@ def pad(
     neighbor_index: Int[np.ndarray, "P"],
     reverse_index: Int[np.ndarray, "P"],
     pair_vectors: Float[np.ndarray, "P 3"],
+    pair_distances: Float[np.ndarray, "P"],
     index: Int[np.ndarray, "A N"],
     reverse: Int[np.ndarray, "A 3 N"],
-    vectors: Float[np.ndarray, "A N 3"],
+    units: Float[np.ndarray, "A 3 N"],
+    distances: Float[np.ndarray, "A N"],
 ) -> None:
-    """Write `neighbor_index`, `reverse` and `vectors` of `Descriptors`."""
+    """Write `neighbor_index`, `reverse`, `units` and `distances` of `Descriptors`."""
+    units[:], distances[:] = 0, 0
     n_atoms, n_neighbors = index.shape
     for i in range(n_atoms):
         first = starts[i]
@@ -98,7 +101,9 @@ def pad(
             if slot < count:
                 j = neighbor_index[first + slot]
                 reverse_slot = reverse_index[first + slot] - starts[j]
+                distances[i, slot] = pair_distances[first + slot]
+                for component in range(3):
+                    units[i, component, slot] = pair_vectors[first + slot, component] / distances[i, slot]
             index[i, slot] = j
             for component in range(3):
                 reverse[i, component, slot] = (3 * j + component) * n_neighbors + reverse_slot
-                vectors[i, slot, component] = pair_vectors[first + slot, component] if slot < count else 0.0

@@ -27,11 +27,13 @@ class Capacity:
         n_structures: Structures.
         atoms: Atoms of each element, by atomic number, ascending.
         n_neighbors: Neighbors of an atom.
+        n_radial: Radial functions among the symmetry functions.
     """
 
     n_structures: int = 0
     atoms: Mapping[int, int] = field(default_factory=dict)
     n_neighbors: int = 0
+    n_radial: int = 0
 
     @property
     def n_pairs(self) -> int:
@@ -46,6 +48,7 @@ class Capacity:
             n_structures=max(self.n_structures, batch.n_structures),
             atoms={z: _grown(self.atoms.get(z, 0), count, ATOMS_AT_ONCE) for z, count in needed.items()},
             n_neighbors=_grown(self.n_neighbors, widest, NEIGHBORS_AT_ONCE),
+            n_radial=batch.descriptors[0].radial.shape[2],
         )
 
 
@@ -58,7 +61,7 @@ class PaddedBatch:
 
     The atoms of all structures are one part, for the sums of `potential.forces`. What is left of a capacity is held by
     structures without labels and weight, the last of which owns atoms that fill up each element: without neighbors, all
-    symmetry functions 0. Neither stress nor volume is told, nor any vector.
+    symmetry functions 0. Neither stress nor volume is told, nor any distance.
 
     Attributes:
         batch: The structures, `capacity.n_structures` + 1.
@@ -90,10 +93,12 @@ class PaddedBatch:
             descriptors=(
                 Descriptors(
                     values=values,
-                    derivatives=zeros(n_atoms, n_functions, 3 * n_neighbors),
+                    radial=zeros(n_atoms, n_neighbors, capacity.n_radial),
+                    angular=zeros(n_atoms, n_functions - capacity.n_radial, 3 * n_neighbors),
+                    units=zeros(n_atoms, 3, n_neighbors),
+                    distances=zeros(n_atoms, 0),
                     neighbor_index=zeros(n_atoms, n_neighbors, dtype=torch.int64),
                     reverse=zeros(n_atoms, 3, n_neighbors, dtype=torch.int64),
-                    vectors=zeros(n_atoms, 0, 3),
                 ),
             ),
             volume=zeros(n_structures).fill_(nan),
@@ -135,10 +140,14 @@ class PaddedBatch:
         n_atoms, n_neighbors = here.neighbor_index.shape
         sizes = [len(part.values) for part in parts]
         widths = [part.neighbor_index.shape[1] for part in parts]
-        components = here.derivatives.view(*here.values.shape, 3, n_neighbors).zero_()
+        for array in (here.radial, here.angular, here.units):
+            array.zero_()
+        _copy(here.radial.transpose(1, 2), [part.radial.transpose(1, 2) for part in parts])
         _copy(
-            components, [part.derivatives.view(*part.values.shape, 3, n) for n, part in zip(widths, parts, strict=True)]
+            here.angular.view(n_atoms, -1, 3, n_neighbors),
+            [part.angular.view(*part.angular.shape[:2], 3, n) for n, part in zip(widths, parts, strict=True)],
         )
+        _copy(here.units, [part.units for part in parts])
         _copy(here.neighbor_index, [part.neighbor_index for part in parts])
         _copy(here.reverse, [part.reverse for part in parts])
         firsts = np.cumsum(sizes) - sizes

@@ -29,23 +29,30 @@ class Descriptors:
 
     Attributes:
         values: G, [A D].
-        derivatives: dG_i/d(r_j - r_i) in Å⁻¹, [A D 3*N]: all x, then all y, then all z; zero in the padding.
+        radial: dG_i/dR_ij of the R radial functions, which come first, in Å⁻¹, [A N R]; zero in the padding. By
+            r_j - r_i, the derivative of such a function is this along the unit vector.
+        angular: dG_i/d(r_j - r_i) of the Q angular functions in Å⁻¹, [A Q 3*N]: all x, then all y, then all z; zero in
+            the padding.
+        units: Unit vector from each atom to each neighbor, [A 3 N]; zero in the padding.
+        distances: R_ij in Å, [A N]; zero in the padding.
         neighbor_index: Index j of each neighbor, [A N]; an atom's own index in the padding.
         reverse: Row of each component of the pair seen from j, (j*3 + component)*N + slot, [A 3 N]; the row itself in
             the padding. For devices where sums over `neighbor_index` would have no fixed order.
-        vectors: r_j - r_i in Å, [A N 3]; zero in the padding.
     """
 
     values: Float[Tensor, "A D"]
-    derivatives: Float[Tensor, "A D 3*N"]
+    radial: Float[Tensor, "A N R"]
+    angular: Float[Tensor, "A Q 3*N"]
+    units: Float[Tensor, "A 3 N"]
+    distances: Float[Tensor, "A N"]
     neighbor_index: Int[Tensor, "A N"]
     reverse: Int[Tensor, "A 3 N"]
-    vectors: Float[Tensor, "A N 3"]
 
     @property
     def n_bytes(self) -> int:
         """Memory of all arrays, bytes."""
-        arrays = (self.values, self.derivatives, self.neighbor_index, self.reverse, self.vectors)
+        of_functions, of_neighbors = (self.values, self.radial, self.angular), (self.units, self.distances)
+        arrays = (*of_functions, *of_neighbors, self.neighbor_index, self.reverse)
         return sum(array.numel() * array.element_size() for array in arrays)
 
 
@@ -76,12 +83,14 @@ class SymmetryFunctions:
         if len(beyond):
             raise UsageError(f"Z = {beyond[0]} is no element, they go from 1 to {last}: leave the structure out")
         pairs = neighbor_list(structure, self.spec.cutoff)
-        values, derivatives = self._functions.evaluate(structure.atomic_numbers, pairs)
-        index, reverse, vectors = pairs.padded()
+        values, radial, angular = self._functions.evaluate(structure.atomic_numbers, pairs)
+        index, reverse, units, distances = pairs.padded()
         return Descriptors(
             values=values,
-            derivatives=derivatives,
+            radial=radial,
+            angular=angular,
+            units=torch.as_tensor(units, dtype=self._dtype, device=self._device),
+            distances=torch.as_tensor(distances, dtype=self._dtype, device=self._device),
             neighbor_index=torch.as_tensor(index, device=self._device),
             reverse=torch.as_tensor(reverse, device=self._device),
-            vectors=torch.as_tensor(vectors, dtype=self._dtype, device=self._device),
         )

@@ -22,7 +22,7 @@ class CompiledFunctions:
     """Evaluates a list of symmetry functions on a CPU."""
 
     def __init__(self, spec: SymmetrySpec, dtype: torch.dtype) -> None:
-        self._cutoff, self._n_functions, self._dtype = spec.cutoff, spec.n_functions, dtype
+        self._cutoff, self._dtype = spec.cutoff, dtype
         self._exact = np.dtype(str(dtype).removeprefix("torch."))
         radial_shells, of_radial = _numbered((f.eta, f.r_s) for f in spec.radial)
         radial_factors, factor_of_radial = _numbered(f.factor for f in spec.radial)
@@ -42,13 +42,14 @@ class CompiledFunctions:
 
     def evaluate(
         self, atomic_numbers: Int[np.ndarray, "A"], pairs: NeighborList
-    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D 3*N"]]:
-        """Values, and derivatives by each neighbor vector (Å⁻¹): all x, then all y, then all z."""
+    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A N R"], Float[Tensor, "A Q 3*N"]]:
+        """Values, and `radial` and `angular` of `symmetry.Descriptors`."""
         elements = np.flatnonzero(np.bincount(atomic_numbers))
         kinds = np.searchsorted(elements, atomic_numbers)
-        shape = (len(atomic_numbers), self._n_functions, 3 * pairs.n_neighbors)
-        values = torch.empty(shape[:2], dtype=self._dtype)
-        room = torch.empty(shape[0] * shape[1] * shape[2] + LANES, dtype=self._dtype)
+        n_atoms, n_radial, n_angular = len(atomic_numbers), len(self._radial_functions), len(self._angular_functions)
+        values = torch.empty(n_atoms, n_radial + n_angular, dtype=self._dtype)
+        by_distance = torch.empty(n_atoms, pairs.n_neighbors, n_radial, dtype=self._dtype)
+        room = torch.empty(n_atoms * n_angular * 3 * pairs.n_neighbors + LANES, dtype=self._dtype)
         radial_shells, angular_shells = self._shells(pairs.distances)
         evaluate(
             Pairs(
@@ -64,9 +65,10 @@ class CompiledFunctions:
             ),
             pairs.n_neighbors,
             values.numpy(),
+            by_distance.numpy(),
             room.numpy(),
         )
-        return values, room[:-LANES].view(shape)
+        return values, by_distance, room[:-LANES].view(n_atoms, n_angular, 3 * pairs.n_neighbors)
 
     def _shells(self, distances: Float[np.ndarray, "P"]) -> tuple[Shells, Shells]:
         """Radial parts of the radial and of the angular functions."""

@@ -92,17 +92,16 @@ class RadialGrid:
         part: Float[Tensor, "C S N"],
         slope: Float[Tensor, "C S N"],
         values: Float[Tensor, "C D"],
-        derivatives: Float[Tensor, "C D 3 N"],
+        derivatives: Float[Tensor, "C D N"],
     ) -> None:
-        """Write the values and their derivatives by each neighbor vector (Å⁻¹) into the given arrays."""
+        """Write the values and their derivatives by each distance (Å⁻¹) into the given arrays."""
         if not self.n_functions:
             return
         factor = self._factors[:, near.numbers].transpose(0, 1)
         root, root_slope = square_root(factor @ part.transpose(1, 2))
-        radial = (factor[:, :, None] * slope[:, None]).mul_(root_slope[..., None])
-        shape = (*root.shape, 3, near.r.shape[1])
+        shape = (*root.shape, near.r.shape[1])
         products = derivatives.view(shape) if self._selection is None else derivatives.new_empty(shape)
-        torch.mul(radial[..., None, :], near.units[:, None, None], out=products)
+        torch.mul(factor[:, :, None], slope[:, None], out=products).mul_(root_slope[..., None])
         _select(root, products, self._selection, values, derivatives)
 
 
@@ -198,10 +197,10 @@ class AngularGrid:
 
 def _select(
     root: Float[Tensor, "C H F"],
-    products: Float[Tensor, "C H F 3 N"],
+    products: Float[Tensor, "C H F ..."],
     selection: Int[Tensor, "D"] | None,
     values: Float[Tensor, "C D"],
-    derivatives: Float[Tensor, "C D 3 N"],
+    derivatives: Float[Tensor, "C D ..."],
 ) -> None:
     """Take the listed functions of the grid in the order of the list; a whole grid already lies in `derivatives`."""
     if selection is None:

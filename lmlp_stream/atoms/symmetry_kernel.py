@@ -3,8 +3,8 @@
 The formulas are those of `symmetry_formulas`, factored by shells, angular parts and element factors as in
 `symmetry_grid`; what one center needs stays in the cache. Sums may be reassociated and multiplications contracted with
 additions, so results differ from those of tensors by rounding; equal input gives equal bits. Axes: P directed pairs, K
-kinds (elements of the structure), S shells, L angular parts, H element factors, D functions, N neighbors, J lanes (N
-rounded up, zeros at the end), W = 3 N rounded up, and J more.
+kinds (elements of the structure), S shells, L angular parts, H element factors, D functions, the R radial ones before
+the Q angular ones, N neighbors, J lanes (N rounded up, zeros at the end), W = 3 N rounded up, and J more.
 """
 
 from typing import NamedTuple
@@ -68,10 +68,7 @@ class Near(NamedTuple):
 
 
 class Products(NamedTuple):
-    """What functions are put together from: element factors; what is summed over neighbors; vectors, x, y, z in a row.
-
-    Of the radial functions, these are r(R_ij) and r'(R_ij) u_j, all neighbors taken together as one kind.
-    """
+    """What functions are put together from: element factors; sums over neighbors; vectors, x, y, z in a row."""
 
     factors: Float[np.ndarray, "H K W"]
     sums: Float[np.ndarray, "K F J"]
@@ -87,29 +84,64 @@ def evaluate(
     angular: Angular,
     n_neighbors: int,
     values: Float[np.ndarray, "A D"],
-    derivatives: Float[np.ndarray, "A*D*3*N+LANES"],
+    by_distance: Float[np.ndarray, "A N R"],
+    by_vector: Float[np.ndarray, "A*Q*3*N+LANES"],
 ) -> None:
-    """Write G and its derivatives by each neighbor vector (Å⁻¹): all x, then all y, then all z.
+    """Write G, the derivatives of radial functions by each distance, and those of angular ones by each neighbor vector.
 
-    A row of `derivatives` is written a little too far; the next one mends it, and the last one needs `LANES` more.
+    Both in Å⁻¹, the latter all x, then all y, then all z. A row of `by_vector` is written a little too far; the next
+    one mends it, and the last one needs `LANES` more.
     """
-    n_kinds, n_shells, n_parts = radial.factors.shape[1], len(angular_shells.legs), len(angular.parts)
-    n_radial_shells, n_radial = len(radial_shells.legs), len(radial.functions)
-    near_radial = _near(n_radial_shells, n_kinds, n_neighbors, values)
-    near_angular = _near(n_shells, n_kinds, n_neighbors, values)
-    of_radial = _products(len(radial.factors), 1, n_radial_shells, n_neighbors, values)
-    of_angular = _products(len(angular.factors), n_kinds, n_shells * n_parts, n_neighbors, values)
+    n_radial, n_angular = len(radial.functions), len(angular.functions)
+    n_kinds, n_shells, n_parts = angular.factors.shape[1], len(angular_shells.legs), len(angular.parts)
+    factors = np.empty((len(radial.factors), n_neighbors), values.dtype)
+    near = _near(n_shells, n_kinds, n_neighbors, values)
+    products = _products(len(angular.factors), n_kinds, n_shells * n_parts, n_neighbors, values)
     space = working_space(n_parts, n_neighbors, values)
     for i in range(len(values)):
         kinds = pairs.kinds[pairs.starts[i] : pairs.starts[i + 1]]
-        row = derivatives[3 * n_neighbors * values.shape[1] * i :]
-        _load(pairs, i, radial_shells, near_radial)
-        _radial_products(kinds, near_radial, radial.factors, of_radial, n_neighbors)
-        _functions(of_radial, radial.functions, 1.0, values[i, :n_radial], row, n_neighbors)
-        row = row[3 * n_neighbors * n_radial :]
-        _load(pairs, i, angular_shells, near_angular)
-        _angular_products(kinds, near_angular, angular, space, of_angular, n_neighbors)
-        _functions(of_angular, angular.functions, 0.5, values[i, n_radial:], row, n_neighbors)
+        _radial_functions(kinds, pairs.starts[i], radial_shells, radial, factors, values[i, :n_radial], by_distance[i])
+        _load(pairs, i, angular_shells, near)
+        _angular_products(kinds, near, angular, space, products, n_neighbors)
+        row = by_vector[3 * n_neighbors * n_angular * i :]
+        _angular_functions(products, angular.functions, values[i, n_radial:], row, n_neighbors)
+
+
+@compiled
+def _radial_functions(
+    kinds: Int[np.ndarray, "n"],
+    first: int,
+    shells: Shells,
+    radial: Radial,
+    factors: Float[np.ndarray, "H N"],
+    values: Float[np.ndarray, "R"],
+    derivatives: Float[np.ndarray, "N R"],
+) -> None:
+    """S of the sums over neighbors, and its derivatives; `factors` is room for those of each neighbor."""
+    count = len(kinds)
+    for h in range(len(factors)):
+        for j in range(count):
+            factors[h, j] = radial.factors[h, kinds[j]]
+    for d in range(len(radial.functions)):
+        h, shell = radial.functions[d]
+        leg, slope = shells.legs[shell, first : first + count], shells.slopes[shell, first : first + count]
+        total = values.dtype.type(0)
+        for j in range(count):
+            total += factors[h, j] * leg[j]
+        scale = _write_root(total, d, values)
+        for j in range(count):
+            derivatives[j, d] = scale * factors[h, j] * slope[j]
+    derivatives[count:] = 0
+
+
+@compiled
+def _write_root(total: float, d: int, values: Flat) -> float:
+    """Write S of a sum, and return its slope: `symmetry_formulas.square_root`."""
+    zero, half = values.dtype.type(0), values.dtype.type(0.5)
+    root = np.sqrt(max(total, zero))
+    values[d] = root
+    slope: float = half / root if root > zero else zero
+    return slope
 
 
 @compiled
@@ -147,22 +179,6 @@ def _load(pairs: Pairs, i: int, shells: Shells, near: Near) -> None:
             near.across[s, j] = shells.across[s, first + j]
     for kind in range(len(near.runs) - 1):
         near.runs[kind + 1] += near.runs[kind]
-
-
-@compiled
-def _radial_products(
-    kinds: Int[np.ndarray, "n"], near: Near, factors: Float[np.ndarray, "H K"], products: Products, n_neighbors: int
-) -> None:
-    for h in range(len(factors)):
-        for j in range(len(kinds)):
-            _thrice(products.factors[h, 0], j, n_neighbors, factors[h, kinds[j]])
-    for s in range(len(near.leg)):
-        slope, vector = near.slope[s], products.vectors[0, s]
-        products.sums[0, s] = near.leg[s]
-        for component in range(3):
-            unit, at = near.unit[component], component * n_neighbors
-            for j in range(len(unit)):
-                vector[at + j] = slope[j] * unit[j]
 
 
 @compiled
@@ -211,15 +227,14 @@ def _keep(
 
 
 @compiled
-def _functions(
+def _angular_functions(
     products: Products,
     functions: Int[np.ndarray, "d 2"],
-    share: float,
-    values: Float[np.ndarray, "d"],
+    values: Float[np.ndarray, "Q"],
     derivatives: Flat,
     n_neighbors: int,
 ) -> None:
-    """S of a share of the sums over kinds, and its derivatives; S is `symmetry_formulas.square_root`."""
+    """S of half the sums over kinds, each pair of neighbors being met twice, and its derivatives."""
     zero, half = values.dtype.type(0), values.dtype.type(0.5)
     n_lanes, width = products.sums.shape[2], rounded(3 * n_neighbors)
     factors, sums, vectors = products.factors, products.sums, products.vectors
@@ -230,9 +245,7 @@ def _functions(
             for j in range(n_lanes):
                 total += factors[h, kind, j] * sums[kind, product, j]
                 total += factors[h, kind + 1, j] * sums[kind + 1, product, j]
-        root = np.sqrt(max(values.dtype.type(share) * total, zero))
-        scale = half / root if root > zero else zero
-        values[d] = root
+        scale = _write_root(half * total, d, values)
         row = derivatives[3 * n_neighbors * d :]
         for t in range(width):
             one = factors[h, 0, t] * vectors[0, product, t]

@@ -26,26 +26,25 @@ class TensorFunctions:
 
     def evaluate(
         self, atomic_numbers: Int[np.ndarray, "A"], pairs: NeighborList
-    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D 3*N"]]:
-        """Values, and derivatives by each neighbor vector (Å⁻¹): all x, then all y, then all z."""
+    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A N R"], Float[Tensor, "A Q 3*N"]]:
+        """Values, and `radial` and `angular` of `symmetry.Descriptors`."""
         neighborhood = Neighborhood.of(atomic_numbers, pairs, self._cutoff, self._dtype, self._device)
         n_atoms, n_neighbors = neighborhood.r.shape
         values = torch.empty(n_atoms, self._n_functions, dtype=self._dtype, device=self._device)
-        derivatives = torch.empty(n_atoms, self._n_functions, 3, n_neighbors, dtype=self._dtype, device=self._device)
         n_radial, n_shells = self._radial.n_functions, len(self._radial.shells)
+        by_distance = values.new_empty(n_atoms, n_neighbors, n_radial)
+        by_vector = values.new_empty(n_atoms, self._angular.n_functions, 3, n_neighbors)
         chunk_size = self._chunk(neighborhood)
         for first in range(0, n_atoms, chunk_size):
             rows = slice(first, first + chunk_size)
             near = neighborhood.rows(rows)
             part, slope = radial_part(near.r[:, None], self._eta, self._r_s, self._cutoff)
-            of_radial, of_angular = (rows, slice(n_radial)), (rows, slice(n_radial, None))
+            of_radial, of_angular = values[rows, :n_radial], values[rows, n_radial:]
             self._radial.evaluate(
-                near, part[:, :n_shells], slope[:, :n_shells], values[of_radial], derivatives[of_radial]
+                near, part[:, :n_shells], slope[:, :n_shells], of_radial, by_distance[rows].transpose(1, 2)
             )
-            self._angular.evaluate(
-                near, part[:, n_shells:], slope[:, n_shells:], values[of_angular], derivatives[of_angular]
-            )
-        return values, derivatives.flatten(2)
+            self._angular.evaluate(near, part[:, n_shells:], slope[:, n_shells:], of_angular, by_vector[rows])
+        return values, by_distance, by_vector.flatten(2)
 
     def _chunk(self, neighborhood: Neighborhood) -> int:
         n_neighbors = max(neighborhood.r.shape[1], 1)

@@ -270,7 +270,7 @@ def _design(
 
     F_j = Σ_i (dE_j/dr_ji − dE_i/dr_ij), as `potential.forces` says.
     """
-    n_atoms, n_neighbors = descriptors.neighbor_index.shape
+    n_atoms, n_radial = len(numbers), descriptors.radial.shape[2]
     energies, forces = [], []
     for z, of_element in features:
         atoms = torch.nonzero(numbers == z)[:, 0]
@@ -279,8 +279,10 @@ def _design(
         by_position = values.new_zeros(n_atoms, 3, values.shape[1])
         for some, slope in zip(torch.split(atoms, ATOMS_TOGETHER), torch.split(slopes, ATOMS_TOGETHER), strict=True):
             directions = of_element.directions.expand(len(some), -1, -1)
-            by_vector = product(descriptors.derivatives[some].transpose(1, 2), directions)
-            by_vector = (by_vector * slope[:, None]).view(len(some), 3, n_neighbors, by_vector.shape[-1])
+            units, by_distance = descriptors.units[some], product(descriptors.radial[some], directions[:, :n_radial])
+            by_vector = product(descriptors.angular[some].transpose(1, 2), directions[:, n_radial:])
+            by_vector = by_vector.view(*units.shape, by_vector.shape[2])
+            by_vector.addcmul_(units[..., None], by_distance[:, None]).mul_(slope[:, None, None])
             by_position[some] += by_vector.sum(dim=2)
             ends = descriptors.neighbor_index[some].flatten()
             by_position.index_add_(0, ends, by_vector.transpose(1, 2).flatten(0, 1), alpha=-1)

@@ -1,7 +1,7 @@
 """From dE/dG to forces and virial, and back from a derivative by forces to one by dE/dG.
 
 One part of a batch after the other, deterministic: a structure, or all of a padded batch. Axes: M members, A atoms, n
-atoms of one part, S structures, D symmetry functions, V members whose virial is wanted: all or none.
+atoms of one part, S structures, D symmetry functions, R radial ones, V members whose virial is wanted: all or none.
 """
 
 from collections.abc import Callable
@@ -83,8 +83,9 @@ def _forces(
         return forces_by_tensors(gradients, rows, descriptors, virial)
     forces = gradients.new_empty(len(rows), 3, gradients.shape[1])
     forces_kernel.forces_and_virial(
-        *(gradients.numpy(), rows.numpy(), descriptors.derivatives.numpy()),
-        *(descriptors.neighbor_index.numpy(), descriptors.vectors.numpy(), forces.numpy(), virial.numpy()),
+        *(gradients.numpy(), rows.numpy(), descriptors.radial.numpy(), descriptors.angular.numpy()),
+        *(descriptors.neighbor_index.numpy(), descriptors.units.numpy(), descriptors.distances.numpy()),
+        *(forces.numpy(), virial.numpy()),
     )
     return forces
 
@@ -100,8 +101,8 @@ def _through_forces(
         through_forces_by_tensors(by_forces, rows, descriptors, by_gradients)
         return
     forces_kernel.through_forces(
-        *(by_forces.numpy(), rows.numpy(), descriptors.derivatives.numpy()),
-        *(descriptors.neighbor_index.numpy(), by_gradients.numpy()),
+        *(by_forces.numpy(), rows.numpy(), descriptors.radial.numpy(), descriptors.angular.numpy()),
+        *(descriptors.neighbor_index.numpy(), descriptors.units.numpy(), by_gradients.numpy()),
     )
 
 
@@ -112,11 +113,15 @@ def forces_by_tensors(
     virial: Float[Tensor, "V 3 3"],
 ) -> Float[Tensor, "n 3 M"]:
     """`_forces` for another device or many threads; each pair is read from both sides: sums have a fixed order."""
-    product = gradients.index_select(0, rows) @ descriptors.derivatives
-    by_vector = product.view(*product.shape[:2], 3, -1).permute(0, 2, 3, 1)
+    n_radial, units = descriptors.radial.shape[2], descriptors.units
+    of_part = gradients.index_select(0, rows)
+    by_distance = of_part[..., :n_radial] @ descriptors.radial.transpose(1, 2)
+    product = of_part[..., n_radial:] @ descriptors.angular
+    product = product.view(*product.shape[:2], 3, -1).addcmul_(units[:, None], by_distance[:, :, None])
+    by_vector = product.permute(0, 2, 3, 1)
     reverse = by_vector.flatten(0, 2).index_select(0, descriptors.reverse.flatten())
     if len(virial):
-        virial += torch.einsum("icjm,ijd->mcd", by_vector, descriptors.vectors)
+        virial += torch.einsum("icjm,idj->mcd", by_vector, units * descriptors.distances[:, None])
     return (by_vector - reverse.view(by_vector.shape)).sum(dim=2)
 
 
@@ -127,6 +132,9 @@ def through_forces_by_tensors(
     by_gradients: Float[Tensor, "A M D"],
 ) -> None:
     """`_through_forces` for another device or many threads."""
+    n_radial = descriptors.radial.shape[2]
     differences = by_forces[:, :, None] - by_forces[descriptors.neighbor_index].transpose(1, 2)
     by_vector = differences.flatten(1, 2).transpose(1, 2)
-    by_gradients.index_copy_(0, rows, by_vector @ descriptors.derivatives.transpose(1, 2))
+    by_distance = (differences * descriptors.units[..., None]).sum(dim=1).transpose(1, 2)
+    by_gradients[..., :n_radial].index_copy_(0, rows, by_distance @ descriptors.radial)
+    by_gradients[..., n_radial:].index_copy_(0, rows, by_vector @ descriptors.angular.transpose(1, 2))

@@ -28,6 +28,7 @@ from lmlp_stream.atoms.symmetry import (
 )
 from lmlp_stream.atoms.symmetry_tensors import TensorFunctions
 from lmlp_stream.config import SymmetryConfig
+from tests.unit.atoms.derivatives import derivatives
 
 CPU = torch.device("cpu")
 CLAMP = 0.999999999999
@@ -142,7 +143,7 @@ def angular_sum(
 def by_position(descriptors: Descriptors) -> np.ndarray:
     """dG_i/dr_a [A D A 3] from the derivatives by neighbor vectors."""
     n_atoms, n_functions = descriptors.values.shape
-    split = descriptors.derivatives.view(n_atoms, n_functions, 3, -1).permute(0, 1, 3, 2).numpy()
+    split = derivatives(descriptors).view(n_atoms, n_functions, 3, -1).permute(0, 1, 3, 2).numpy()
     slopes = np.zeros((n_atoms, n_functions, n_atoms, 3))
     for i, row in enumerate(descriptors.neighbor_index.tolist()):
         for slot, j in enumerate(row):
@@ -197,15 +198,17 @@ SPECS = {
     "published": spec_of(SymmetryConfig(preset="published", cutoff=4.4)),
     "default": spec_of(SymmetryConfig(cutoff=4.4)),
     "list": MIXED,
+    "radial": replace(MIXED, angular=()),
+    "angular": replace(MIXED, radial=()),
 }
 
 
 def by_tensors(structure: Structure, spec: SymmetrySpec) -> Descriptors:
     """What tensor operations, the way on a device, make of it; the neighbors are the same."""
-    values, derivatives = TensorFunctions(spec, torch.float64, CPU).evaluate(
+    values, radial_, angular_ = TensorFunctions(spec, torch.float64, CPU).evaluate(
         structure.atomic_numbers, neighbor_list(structure, spec.cutoff)
     )
-    return replace(by_compiled_code(structure, spec), values=values, derivatives=derivatives)
+    return replace(by_compiled_code(structure, spec), values=values, radial=radial_, angular=angular_)
 
 
 def by_compiled_code(structure: Structure, spec: SymmetrySpec) -> Descriptors:

@@ -52,7 +52,7 @@ def test_atoms_of_all_structures_are_concatenated_in_order() -> None:
 def test_descriptors_are_not_copied() -> None:
     batch = collate([WATER, COPPER, ALONE])
     assert batch.descriptors[0] is WATER.descriptors
-    assert batch.descriptors[2].derivatives.shape[2] == 0
+    assert batch.descriptors[2].angular.shape[2] == 0
 
 
 def test_missing_labels_are_nan() -> None:

@@ -24,6 +24,10 @@ ELEMENTS = (1, 6, 8, 29)
 MANY = batch_of(CELL, WATER, ALONE, ETHANOL)
 
 
+def capacity_of(n_structures: int, atoms: dict[int, int]) -> Capacity:
+    return Capacity(n_structures, atoms, n_neighbors=32, n_radial=len(SPEC.radial))
+
+
 def padded(batch: Batch, capacity: Capacity | None = None) -> Batch:
     capacity = capacity or Capacity().grown(batch, ELEMENTS)
     made = PaddedBatch(capacity, SPEC.n_functions, torch.float64, torch.device("cpu"))
@@ -33,16 +37,17 @@ def padded(batch: Batch, capacity: Capacity | None = None) -> Batch:
 
 def test_capacities_leave_room_and_grow_only_where_they_must() -> None:
     first = Capacity().grown(MANY, ELEMENTS)
-    assert first == Capacity(n_structures=4, atoms={1: 32, 6: 32, 8: 32, 29: 32}, n_neighbors=first.n_neighbors)
+    atoms = {1: 32, 6: 32, 8: 32, 29: 32}
+    assert first == Capacity(n_structures=4, atoms=atoms, n_neighbors=first.n_neighbors, n_radial=len(SPEC.radial))
     assert first.n_neighbors % 8 == 0
     assert first.n_neighbors >= max(descriptors.neighbor_index.shape[1] for descriptors in MANY.descriptors)
     assert first.grown(batch_of(WATER), ELEMENTS) == first
     more = first.grown(batch_of(*[WATER] * 20), (*ELEMENTS, 35))
-    assert more == Capacity(20, {1: 64, 6: 32, 8: 32, 29: 32, 35: 32}, first.n_neighbors)
+    assert more == Capacity(20, {1: 64, 6: 32, 8: 32, 29: 32, 35: 32}, first.n_neighbors, len(SPEC.radial))
 
 
 def test_structures_come_first_and_what_is_left_says_nothing() -> None:
-    batch, n_atoms, n_structures = padded(MANY, Capacity(6, dict.fromkeys(ELEMENTS, 32), 32)), len(MANY.values), 4
+    batch, n_atoms, n_structures = padded(MANY, capacity_of(6, dict.fromkeys(ELEMENTS, 32))), len(MANY.values), 4
     assert batch.n_structures == 7
     assert len(batch.values) == 4 * 32
     for name in ("values", "forces", "atomic_numbers", "structure_index"):
@@ -72,13 +77,18 @@ def test_neighbors_are_those_of_each_structure() -> None:
     for alone in MANY.descriptors:
         n_atoms, width = alone.neighbor_index.shape
         rows = slice(first, first + n_atoms)
-        here = together.derivatives[rows].view(n_atoms, SPEC.n_functions, 3, n_neighbors)
-        assert torch.equal(here[..., :width].flatten(2), alone.derivatives)
+        here = together.angular[rows].view(n_atoms, len(SPEC.angular), 3, n_neighbors)
+        assert torch.equal(here[..., :width].flatten(2), alone.angular)
         assert (here[..., width:] == 0).all()
+        assert torch.equal(together.radial[rows, :width], alone.radial)
+        assert (together.radial[rows, width:] == 0).all()
+        assert torch.equal(together.units[rows, :, :width], alone.units)
+        assert (together.units[rows, :, width:] == 0).all()
         assert torch.equal(together.neighbor_index[rows, :width], alone.neighbor_index + first)
         first += n_atoms
     own = torch.arange(len(together.values))[:, None]
-    assert (together.derivatives[first:] == 0).all()
+    for array in (together.radial, together.angular, together.units):
+        assert (array[first:] == 0).all()
     assert (together.neighbor_index[first:] == own[first:]).all()
 
 
@@ -97,17 +107,23 @@ def test_nothing_is_left_of_what_was_there_before() -> None:
     capacity, other = Capacity().grown(MANY, ELEMENTS), batch_of(ETHANOL, WATER)
     used = PaddedBatch(capacity, SPEC.n_functions, torch.float64, torch.device("cpu"))
     used.put(MANY)
-    addresses = [used.batch.order.data_ptr(), used.batch.descriptors[0].derivatives.data_ptr()]
+    names = ("radial", "angular", "units", "neighbor_index", "reverse")
+
+    def addresses() -> list[int]:
+        arrays = [getattr(used.batch.descriptors[0], name) for name in names]
+        return [array.data_ptr() for array in (used.batch.order, *arrays)]
+
+    before = addresses()
     used.put(other)
     fresh = padded(other, capacity)
     for name in ("structure_index", "atomic_numbers", "order", "rows", "values", "energy", "forces", "weight"):
         np.testing.assert_array_equal(getattr(used.batch, name), getattr(fresh, name), err_msg=name)
-    for name in ("derivatives", "neighbor_index", "reverse"):
+    for name in names:
         assert torch.equal(getattr(used.batch.descriptors[0], name), getattr(fresh.descriptors[0], name)), name
-    assert [used.batch.order.data_ptr(), used.batch.descriptors[0].derivatives.data_ptr()] == addresses
+    assert addresses() == before
 
 
-@pytest.mark.parametrize("capacity", [Capacity(4, dict.fromkeys(ELEMENTS, 5), 32), Capacity(4, {1: 32, 8: 32}, 32)])
+@pytest.mark.parametrize("capacity", [capacity_of(4, dict.fromkeys(ELEMENTS, 5)), capacity_of(4, {1: 32, 8: 32})])
 def test_what_does_not_fit_is_not_cut(capacity: Capacity) -> None:
     with pytest.raises(RuntimeError):
         padded(batch_of(ETHANOL), capacity)

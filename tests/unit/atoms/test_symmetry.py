@@ -12,6 +12,7 @@ from lmlp_stream.atoms.symmetry_compiled import CompiledFunctions
 from lmlp_stream.atoms.symmetry_tensors import TensorFunctions
 from lmlp_stream.config import SymmetryConfig
 from lmlp_stream.errors import UsageError
+from tests.unit.atoms.derivatives import derivatives
 
 CPU = torch.device("cpu")
 SPEC = spec_of(SymmetryConfig(cutoff=4.5))
@@ -49,7 +50,7 @@ def directional(descriptors: Descriptors, direction: np.ndarray) -> torch.Tensor
     """Change of G per Å when the atoms move along a direction [A 3]."""
     step = torch.tensor(direction)
     relative = step[descriptors.neighbor_index] - step[:, None]
-    return torch.einsum("adx,ax->ad", descriptors.derivatives, relative.transpose(1, 2).flatten(1))
+    return torch.einsum("adx,ax->ad", derivatives(descriptors), relative.transpose(1, 2).flatten(1))
 
 
 def test_derivatives_are_those_of_finite_differences() -> None:
@@ -116,7 +117,7 @@ def test_values_and_derivatives_reach_zero_smoothly_at_the_cutoff() -> None:
     previous = np.inf
     for gap in (0.5, 0.1, 0.03, 0.01):
         descriptors = functions().evaluate(dimer(SPEC.cutoff - gap))
-        size = max(descriptors.values.abs().max().item(), descriptors.derivatives.abs().max().item())
+        size = max(descriptors.values.abs().max().item(), derivatives(descriptors).abs().max().item())
         assert size < previous
         previous = size
     assert previous < 1e-40
@@ -132,8 +133,8 @@ def test_collinear_neighbors_have_finite_and_continuous_derivatives(spread: floa
         )
 
     straight, bent = functions().evaluate(chain(0.0)), functions().evaluate(chain(spread))
-    assert straight.derivatives.isfinite().all()
-    torch.testing.assert_close(bent.derivatives, straight.derivatives, rtol=0, atol=50 * spread + 1e-12)
+    assert derivatives(straight).isfinite().all()
+    torch.testing.assert_close(derivatives(bent), derivatives(straight), rtol=0, atol=50 * spread + 1e-12)
 
 
 @pytest.mark.parametrize("angle", [60.0, 120.0, 180.0])
@@ -158,8 +159,10 @@ def test_an_isolated_atom_has_zero_values_and_no_neighbors() -> None:
     )
     descriptors = functions().evaluate(alone)
     assert descriptors.values.abs().max() == 0
-    assert descriptors.derivatives.shape == (1, SPEC.n_functions, 0)
-    assert descriptors.vectors.shape == (1, 0, 3)
+    assert descriptors.radial.shape == (1, 0, len(SPEC.radial))
+    assert descriptors.angular.shape == (1, len(SPEC.angular), 0)
+    assert descriptors.units.shape == (1, 3, 0)
+    assert descriptors.distances.shape == (1, 0)
 
 
 def test_an_atom_out_of_reach_of_a_molecule_has_zero_values() -> None:
@@ -172,12 +175,12 @@ def test_an_atom_out_of_reach_of_a_molecule_has_zero_values() -> None:
     )
     descriptors = functions().evaluate(far)
     assert descriptors.values[-1].abs().max() == 0
-    assert descriptors.derivatives[-1].abs().max() == 0
+    assert derivatives(descriptors)[-1].abs().max() == 0
     torch.testing.assert_close(descriptors.values[:-1], functions().evaluate(structure).values, rtol=1e-12, atol=1e-14)
 
 
 def test_tensors_evaluate_a_large_structure_in_pieces_of_equal_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    def by_tensors() -> tuple[torch.Tensor, torch.Tensor]:
+    def by_tensors() -> tuple[torch.Tensor, ...]:
         pairs = neighbor_list(ethanol(), SPEC.cutoff)
         return TensorFunctions(SPEC, torch.float64, CPU).evaluate(ethanol().atomic_numbers, pairs)
 
@@ -190,7 +193,7 @@ def test_tensors_evaluate_a_large_structure_in_pieces_of_equal_result(monkeypatc
 def test_single_precision_agrees_with_double() -> None:
     single, double = functions(dtype=torch.float32).evaluate(ethanol()), functions().evaluate(ethanol())
     torch.testing.assert_close(single.values.double(), double.values, rtol=1e-4, atol=2e-6)
-    torch.testing.assert_close(single.derivatives.double(), double.derivatives, rtol=1e-3, atol=2e-5)
+    torch.testing.assert_close(derivatives(single).double(), derivatives(double), rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", [CompiledFunctions, TensorFunctions])
@@ -207,7 +210,8 @@ def test_evaluation_is_repeated_bit_for_bit() -> None:
     evaluator.evaluate(from_ase(bulk("Cu")))
     again = evaluator.evaluate(ethanol())
     assert torch.equal(first.values, again.values)
-    assert torch.equal(first.derivatives, again.derivatives)
+    assert torch.equal(first.radial, again.radial)
+    assert torch.equal(first.angular, again.angular)
 
 
 def test_the_default_functions_tell_niobium_from_molybdenum() -> None:
@@ -228,8 +232,10 @@ def test_what_is_no_element_is_refused_by_number() -> None:
 def test_the_size_of_descriptors_is_that_of_their_arrays() -> None:
     descriptors = functions().evaluate(ethanol())
     n_atoms, n_neighbors = descriptors.neighbor_index.shape
-    n_functions = SPEC.n_functions
-    numbers = n_atoms * (n_functions + 3 * n_functions * n_neighbors + n_neighbors + 3 * n_neighbors + 3 * n_neighbors)
+    n_derivatives = len(SPEC.radial) * n_neighbors + len(SPEC.angular) * 3 * n_neighbors
+    numbers = n_atoms * (
+        SPEC.n_functions + n_derivatives + 3 * n_neighbors + n_neighbors + n_neighbors + 3 * n_neighbors
+    )
     assert descriptors.n_bytes == 8 * numbers
 
 
@@ -238,7 +244,7 @@ def test_the_reverse_of_a_pair_is_the_opposite_vector_and_its_reverse_the_pair()
     atoms.rattle(0.05, seed=3)
     descriptors = functions().evaluate(from_ase(atoms))
     reverse = descriptors.reverse.flatten()
-    vectors = descriptors.vectors.transpose(1, 2).flatten()
+    vectors = (descriptors.units * descriptors.distances[:, None]).flatten()
     assert torch.equal(reverse[reverse], torch.arange(len(reverse)))
     assert torch.equal(reverse == torch.arange(len(reverse)), vectors == 0)
     torch.testing.assert_close(vectors[reverse], -vectors, rtol=0, atol=1e-14)
@@ -249,4 +255,4 @@ def test_a_gpu_agrees_with_the_cpu() -> None:
     there = SymmetryFunctions(SPEC, torch.float64, torch.device("cuda")).evaluate(ethanol())
     here = functions().evaluate(ethanol())
     torch.testing.assert_close(there.values.cpu(), here.values, rtol=1e-11, atol=1e-12)
-    torch.testing.assert_close(there.derivatives.cpu(), here.derivatives, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(derivatives(there).cpu(), derivatives(here), rtol=1e-10, atol=1e-11)

@@ -1,12 +1,14 @@
 """Forces by compiled code and by the tensors that another device takes, and their transposed map."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ase import Atoms
 
 from lmlp_stream.atoms.padding import Capacity, PaddedBatch
 from lmlp_stream.atoms.structure import from_ase
-from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions
+from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions, SymmetrySpec
 from lmlp_stream.potential import forces
 from lmlp_stream.potential.forces import _forces, _through_forces, forces_by_tensors, through_forces_by_tensors
 from lmlp_stream.potential.networks import forth_and_back_of_all
@@ -20,8 +22,13 @@ NUMBERS = pytest.mark.parametrize("members", [1, 2, 3])
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 
 
-def descriptors_of(atoms: Atoms) -> Descriptors:
-    return SymmetryFunctions(SPEC, torch.float64, CPU).evaluate(from_ase(atoms))
+SPECS = pytest.mark.parametrize(
+    "spec", [SPEC, replace(SPEC, angular=()), replace(SPEC, radial=())], ids=["both", "radial", "angular"]
+)
+
+
+def descriptors_of(atoms: Atoms, spec: SymmetrySpec = SPEC) -> Descriptors:
+    return SymmetryFunctions(spec, torch.float64, CPU).evaluate(from_ase(atoms))
 
 
 def numbers(descriptors: Descriptors, members: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -34,9 +41,10 @@ def numbers(descriptors: Descriptors, members: int) -> tuple[torch.Tensor, torch
 
 
 @KINDS
+@SPECS
 @NUMBERS
-def test_compiled_code_and_tensors_agree(atoms: Atoms, members: int) -> None:
-    descriptors = descriptors_of(atoms)
+def test_compiled_code_and_tensors_agree(atoms: Atoms, spec: SymmetrySpec, members: int) -> None:
+    descriptors = descriptors_of(atoms, spec)
     gradients, rows, by_forces = numbers(descriptors, members)
     compiled, by_tensors = torch.zeros(2, members, 3, 3, dtype=torch.float64)
     forces = _forces(gradients, rows, descriptors, compiled)
@@ -51,9 +59,10 @@ def test_compiled_code_and_tensors_agree(atoms: Atoms, members: int) -> None:
 
 
 @KINDS
+@SPECS
 @NUMBERS
-def test_both_maps_are_each_others_transpose(atoms: Atoms, members: int) -> None:
-    descriptors = descriptors_of(atoms)
+def test_both_maps_are_each_others_transpose(atoms: Atoms, spec: SymmetrySpec, members: int) -> None:
+    descriptors = descriptors_of(atoms, spec)
     gradients, rows, by_forces = numbers(descriptors, members)
     forth = (_forces(gradients, rows, descriptors, gradients.new_empty(0, 3, 3)) * by_forces).sum()
     by_gradients = torch.empty_like(gradients)
@@ -62,21 +71,21 @@ def test_both_maps_are_each_others_transpose(atoms: Atoms, members: int) -> None
     torch.testing.assert_close(forth, back, rtol=1e-11, atol=1e-10)
 
 
+def before_no_numbers(array: torch.Tensor) -> torch.Tensor:
+    """The same array where what lies beyond it in memory is NaN."""
+    size = array.numel()
+    room = torch.full((size + 64,), torch.nan, dtype=array.dtype)
+    room[:size] = array.view(-1)
+    return room[:size].view(array.shape)
+
+
 @pytest.mark.parametrize("atoms", [ETHANOL, PAIR], ids=["ethanol", "pair"])
 def test_what_lies_beyond_the_last_row_is_not_read(atoms: Atoms) -> None:
     descriptors = descriptors_of(atoms)
     gradients, rows, by_forces = numbers(descriptors, 3)
     expected = _forces(gradients, rows, descriptors, gradients.new_empty(0, 3, 3))
-    size = descriptors.derivatives.numel()
-    room = torch.full((size + 64,), torch.nan, dtype=torch.float64)
-    room[:size] = descriptors.derivatives.view(-1)
-    within = Descriptors(
-        values=descriptors.values,
-        derivatives=room[:size].view(descriptors.derivatives.shape),
-        neighbor_index=descriptors.neighbor_index,
-        reverse=descriptors.reverse,
-        vectors=descriptors.vectors,
-    )
+    arrays = {name: before_no_numbers(getattr(descriptors, name)) for name in ("radial", "angular", "units")}
+    within = replace(descriptors, **arrays)
     assert torch.equal(_forces(gradients, rows, within, gradients.new_empty(0, 3, 3)), expected)
     _through_forces(by_forces, rows, within, gradients)
     assert gradients.isfinite().all()

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
+from numba.extending import intrinsic
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +30,12 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
         return _in_machine_code(function, cache=True)
     except (OSError, RuntimeError):  # the package is no folder, or there is none where code can be kept
         return _in_machine_code(function, cache=False)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., None]:
+    """What compiled functions may call: the given one tells its signature in numba's types and writes LLVM code."""
+    made: Callable[..., None] = intrinsic(function)
+    return made
 
 
 @cache

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.elements import N_ATOMIC_NUMBERS
-from lmlp_stream.atoms.symmetry import Descriptors
+from lmlp_stream.atoms.symmetry import Descriptors, SymmetrySpec
 
 ATOMS_AT_ONCE, NEIGHBORS_AT_ONCE = 32, 8
 """Capacities are multiples of these."""
@@ -27,13 +27,11 @@ class Capacity:
         n_structures: Structures.
         atoms: Atoms of each element, by atomic number, ascending.
         n_neighbors: Neighbors of an atom.
-        n_radial: Radial functions among the symmetry functions.
     """
 
     n_structures: int = 0
     atoms: Mapping[int, int] = field(default_factory=dict)
     n_neighbors: int = 0
-    n_radial: int = 0
 
     @property
     def n_pairs(self) -> int:
@@ -48,7 +46,6 @@ class Capacity:
             n_structures=max(self.n_structures, batch.n_structures),
             atoms={z: _grown(self.atoms.get(z, 0), count, ATOMS_AT_ONCE) for z, count in needed.items()},
             n_neighbors=_grown(self.n_neighbors, widest, NEIGHBORS_AT_ONCE),
-            n_radial=batch.descriptors[0].radial.shape[2],
         )
 
 
@@ -67,7 +64,7 @@ class PaddedBatch:
         batch: The structures, `capacity.n_structures` + 1.
     """
 
-    def __init__(self, capacity: Capacity, n_functions: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, capacity: Capacity, spec: SymmetrySpec, dtype: torch.dtype, device: torch.device) -> None:
         self._atoms = dict(capacity.atoms)
         n_structures, n_atoms, n_neighbors = capacity.n_structures + 1, sum(self._atoms.values()), capacity.n_neighbors
 
@@ -80,7 +77,7 @@ class PaddedBatch:
         self._own, self._slots = count(n_atoms), count(n_neighbors)
         self._own_rows = count(n_atoms * 3 * n_neighbors).view(n_atoms, 3, n_neighbors)
         self._numbers = torch.tensor([z for z, n in self._atoms.items() for _ in range(n)], device=device)
-        order, values = count(n_atoms), zeros(n_atoms, n_functions)
+        order, values = count(n_atoms), zeros(n_atoms, spec.n_functions)
         parts = torch.split(order, list(self._atoms.values()))
         self.batch = Batch(
             n_structures=n_structures,
@@ -93,8 +90,8 @@ class PaddedBatch:
             descriptors=(
                 Descriptors(
                     values=values,
-                    radial=zeros(n_atoms, n_neighbors, capacity.n_radial),
-                    angular=zeros(n_atoms, n_functions - capacity.n_radial, 3 * n_neighbors),
+                    radial=zeros(n_atoms, n_neighbors, len(spec.radial)),
+                    angular=zeros(n_atoms, len(spec.angular), 3 * n_neighbors),
                     units=zeros(n_atoms, 3, n_neighbors),
                     distances=zeros(n_atoms, 0),
                     neighbor_index=zeros(n_atoms, n_neighbors, dtype=torch.int64),

@@ -32,7 +32,7 @@ class StaticStep:
         n_structures = capacity.n_structures + 1
         self.capacity = capacity
         self._training, self._averaged, self._optimizer, self._learning = training, averaged, optimizer, learning
-        self._padded = PaddedBatch(capacity, training.spec.n_functions, dtype, device)
+        self._padded = PaddedBatch(capacity, training.spec, dtype, device)
         self._of_free_atoms = torch.zeros(n_structures, dtype=torch.float64, device=device)
         self._settings = torch.zeros(len(capacity.atoms), N_SETTINGS + 2, dtype=torch.float64, device=device)
         self._limit = torch.zeros((), dtype=torch.float64, device=device)

@@ -10,7 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from lmlp_stream.atoms.compiled import inlined
 
 N_ROWS, N_BYTES = 5, 64
 """Rows of a block, and bytes of a row of it: of 16 registers of 32 bytes this takes 10, and 2 for what is read."""
@@ -25,12 +26,7 @@ INDEX, LANE, BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
 Factors = list[tuple[ir.Value, ir.Value]]
 
 
-def _callable_in_kernels(typing: Callable[..., Any]) -> Callable[..., None]:
-    made: Callable[..., None] = intrinsic(typing)
-    return made
-
-
-@_callable_in_kernels
+@inlined
 def write_block(typing: Any, left: Any, matrix: Any, out: Any, row: Any, column: Any, begin: Any, end: Any) -> Any:
     """Write or add to `N_ROWS` rows and `N_BYTES` of columns of out = left · matrix: [R K] and [K C] give [R C].
 
@@ -47,7 +43,7 @@ def write_block(typing: Any, left: Any, matrix: Any, out: Any, row: Any, column:
     return types.void(left, matrix, out, row, column, begin, end), _write_block
 
 
-@_callable_in_kernels
+@inlined
 def write_dots(typing: Any, left: Any, matrix: Any, out: Any, row: Any, other: Any) -> Any:
     """Write `N_DOT_ROWS` rows and `N_DOT_OTHERS` columns of out = left · matrixᵀ: [R C] and [K C] give [R K].
 
@@ -63,7 +59,7 @@ def write_dots(typing: Any, left: Any, matrix: Any, out: Any, row: Any, other: A
     return types.void(left, matrix, out, row, other), _write_dots
 
 
-@_callable_in_kernels
+@inlined
 def fetch(typing: Any, matrix: Any, row: Any, column: Any) -> Any:
     """Ask for what lies `N_AHEAD` rows further than a place of the matrix to be in the cache soon."""
     del typing

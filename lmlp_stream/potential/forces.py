@@ -13,12 +13,10 @@ from torch import Tensor
 from lmlp_stream.atoms.batch import Batch
 from lmlp_stream.atoms.symmetry import Descriptors
 from lmlp_stream.potential import forces_kernel
+from lmlp_stream.potential.device import is_for_compiled_code
 
 ByForces = Callable[[Float[Tensor, "n 3 M"]], Float[Tensor, "n 3 M"]]
 """Derivative of a loss by the forces of a part of a batch, which it is told; parts come one after the other."""
-
-MOST_THREADS = 2
-"""With more, products of tensors on all of them are taken to be faster than compiled code on one; not measured."""
 
 
 def forces_and_stress(
@@ -68,10 +66,6 @@ def _parts(batch: Batch) -> list[tuple[Descriptors, slice]]:
     return parts
 
 
-def _compiled(gradients: Tensor) -> bool:
-    return gradients.is_cpu and torch.get_num_threads() <= MOST_THREADS
-
-
 def _forces(
     gradients: Float[Tensor, "A M D"],
     rows: Int[Tensor, "n"],
@@ -79,7 +73,7 @@ def _forces(
     virial: Float[Tensor, "V 3 3"],
 ) -> Float[Tensor, "n 3 M"]:
     """Forces of a part of a batch; its virial, zero at first, is added where there is room for it."""
-    if not _compiled(gradients):
+    if not is_for_compiled_code(gradients):
         return forces_by_tensors(gradients, rows, descriptors, virial)
     forces = gradients.new_empty(len(rows), 3, gradients.shape[1])
     forces_kernel.forces_and_virial(
@@ -97,7 +91,7 @@ def _through_forces(
     by_gradients: Float[Tensor, "A M D"],
 ) -> None:
     """Write the derivative by dE_i/dG_i of a part of a batch from the one by its forces: `_forces` transposed."""
-    if not _compiled(by_gradients):
+    if not is_for_compiled_code(by_gradients):
         through_forces_by_tensors(by_forces, rows, descriptors, by_gradients)
         return
     forces_kernel.through_forces(

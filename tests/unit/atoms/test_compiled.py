@@ -66,7 +66,8 @@ def test_a_change_of_a_function_that_another_kernel_calls_is_seen_by_the_next_pr
 
 
 def test_what_is_compiled_is_in_files_called_kernels_that_take_nothing_from_other_modules_of_the_package():
-    kernels = {path for path in PACKAGE.rglob("*.py") if "@compiled" in path.read_text()}
+    marks = ("\n@compiled", "\n@inlined")
+    kernels = {path for path in PACKAGE.rglob("*.py") if any(mark in path.read_text() for mark in marks)}
     assert kernels == set(PACKAGE.rglob("*_kernel.py"))
     imported = {
         line.split()[1] for path in kernels for line in path.read_text().splitlines() if line.startswith("from lmlp_")

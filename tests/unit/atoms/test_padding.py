@@ -24,30 +24,25 @@ ELEMENTS = (1, 6, 8, 29)
 MANY = batch_of(CELL, WATER, ALONE, ETHANOL)
 
 
-def capacity_of(n_structures: int, atoms: dict[int, int]) -> Capacity:
-    return Capacity(n_structures, atoms, n_neighbors=32, n_radial=len(SPEC.radial))
-
-
 def padded(batch: Batch, capacity: Capacity | None = None) -> Batch:
     capacity = capacity or Capacity().grown(batch, ELEMENTS)
-    made = PaddedBatch(capacity, SPEC.n_functions, torch.float64, torch.device("cpu"))
+    made = PaddedBatch(capacity, SPEC, torch.float64, torch.device("cpu"))
     made.put(batch)
     return made.batch
 
 
 def test_capacities_leave_room_and_grow_only_where_they_must() -> None:
     first = Capacity().grown(MANY, ELEMENTS)
-    atoms = {1: 32, 6: 32, 8: 32, 29: 32}
-    assert first == Capacity(n_structures=4, atoms=atoms, n_neighbors=first.n_neighbors, n_radial=len(SPEC.radial))
+    assert first == Capacity(n_structures=4, atoms={1: 32, 6: 32, 8: 32, 29: 32}, n_neighbors=first.n_neighbors)
     assert first.n_neighbors % 8 == 0
     assert first.n_neighbors >= max(descriptors.neighbor_index.shape[1] for descriptors in MANY.descriptors)
     assert first.grown(batch_of(WATER), ELEMENTS) == first
     more = first.grown(batch_of(*[WATER] * 20), (*ELEMENTS, 35))
-    assert more == Capacity(20, {1: 64, 6: 32, 8: 32, 29: 32, 35: 32}, first.n_neighbors, len(SPEC.radial))
+    assert more == Capacity(20, {1: 64, 6: 32, 8: 32, 29: 32, 35: 32}, first.n_neighbors)
 
 
 def test_structures_come_first_and_what_is_left_says_nothing() -> None:
-    batch, n_atoms, n_structures = padded(MANY, capacity_of(6, dict.fromkeys(ELEMENTS, 32))), len(MANY.values), 4
+    batch, n_atoms, n_structures = padded(MANY, Capacity(6, dict.fromkeys(ELEMENTS, 32), 32)), len(MANY.values), 4
     assert batch.n_structures == 7
     assert len(batch.values) == 4 * 32
     for name in ("values", "forces", "atomic_numbers", "structure_index"):
@@ -105,7 +100,7 @@ def test_the_reverse_of_a_pair_begins_where_it_ends_and_its_reverse_is_the_pair(
 
 def test_nothing_is_left_of_what_was_there_before() -> None:
     capacity, other = Capacity().grown(MANY, ELEMENTS), batch_of(ETHANOL, WATER)
-    used = PaddedBatch(capacity, SPEC.n_functions, torch.float64, torch.device("cpu"))
+    used = PaddedBatch(capacity, SPEC, torch.float64, torch.device("cpu"))
     used.put(MANY)
     names = ("radial", "angular", "units", "neighbor_index", "reverse")
 
@@ -123,7 +118,7 @@ def test_nothing_is_left_of_what_was_there_before() -> None:
     assert addresses() == before
 
 
-@pytest.mark.parametrize("capacity", [capacity_of(4, dict.fromkeys(ELEMENTS, 5)), capacity_of(4, {1: 32, 8: 32})])
+@pytest.mark.parametrize("capacity", [Capacity(4, dict.fromkeys(ELEMENTS, 5), 32), Capacity(4, {1: 32, 8: 32}, 32)])
 def test_what_does_not_fit_is_not_cut(capacity: Capacity) -> None:
     with pytest.raises(RuntimeError):
         padded(batch_of(ETHANOL), capacity)

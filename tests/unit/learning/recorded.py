@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lmlp_stream.potential import device, forces, linear_algebra
+from lmlp_stream.potential import device, linear_algebra
 from lmlp_stream.potential.network import MINUS_ONE
 
 
@@ -52,7 +52,6 @@ def by_tensors(monkeypatch) -> None:
     """Let nothing but torch compute, as on a GPU: what other libraries do is not recorded."""
     monkeypatch.setattr(linear_algebra, "OPENBLAS", None)
     monkeypatch.setattr(device, "MOST_THREADS", 0)
-    monkeypatch.setattr(forces, "_compiled", lambda _: False)
 
 
 def tensors(tree: object) -> Iterator[Tensor]:

@@ -129,8 +129,8 @@ def test_a_padded_batch_has_the_loss_of_its_structures():
         labelled(1, METHANE, forces=some_forces),
         labelled(2, WATER, energy=float("nan")),
     )
-    capacity = Capacity(5, {1: 20, 6: 3, 8: 4}, n_neighbors=8, n_radial=len(FUNCTIONS.spec.radial))
-    padded = PaddedBatch(capacity, FUNCTIONS.n_functions, torch.float64, torch.device("cpu"))
+    capacity = Capacity(5, {1: 20, 6: 3, 8: 4}, n_neighbors=8)
+    padded = PaddedBatch(capacity, FUNCTIONS.spec, torch.float64, torch.device("cpu"))
     padded.put(batch)
     expected, by_energy, by_forces = told(batch, torch.tensor([0.3, -0.2, 0.7]), 0.2, energy_weight=10.0)
     energy = torch.tensor([0.3, -0.2, 0.7, 5.0, 5.0, 5.0])

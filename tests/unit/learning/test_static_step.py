@@ -163,8 +163,7 @@ def test_how_much_is_filled_up_does_not_matter(captures) -> None:
     narrow, wide = Trainer(config_of(), static=True), Trainer(config_of(), static=True)
     for trainer in (narrow, wide):
         learn(trainer, WATERS)
-    n_radial = narrow._static.capacity.n_radial
-    capacity = Capacity(n_structures=20, atoms={1: 96, 8: 64}, n_neighbors=40, n_radial=n_radial)
+    capacity = Capacity(n_structures=20, atoms={1: 96, 8: 64}, n_neighbors=40)
     wide._static = StaticStep(wide._training, wide._averaged, wide._optimizer, wide._config.learning, capacity)
     for structures in (WATERS, WATERS[1:], WATERS[:1]):
         learn(narrow, structures)

@@ -9,7 +9,7 @@ from ase import Atoms
 from lmlp_stream.atoms.padding import Capacity, PaddedBatch
 from lmlp_stream.atoms.structure import from_ase
 from lmlp_stream.atoms.symmetry import Descriptors, SymmetryFunctions, SymmetrySpec
-from lmlp_stream.potential import forces
+from lmlp_stream.potential import device, forces
 from lmlp_stream.potential.forces import _forces, _through_forces, forces_by_tensors, through_forces_by_tensors
 from lmlp_stream.potential.networks import forth_and_back_of_all
 from tests.unit.potential.test_ensemble import ALONE, CPU, ETHANOL, METHANOL, SLAB, SPEC, THIN_CELL, batch_of, ensemble
@@ -94,12 +94,12 @@ def test_what_lies_beyond_the_last_row_is_not_read(atoms: Atoms) -> None:
 @pytest.mark.parametrize("by_tensors", [False, True])
 def test_a_padded_batch_has_the_forces_of_its_structures(by_tensors: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = ensemble(), batch_of([THIN_CELL, ETHANOL, ALONE, SLAB, METHANOL])
-    padded = PaddedBatch(Capacity().grown(batch, model.elements), SPEC.n_functions, torch.float64, CPU)
+    padded = PaddedBatch(Capacity().grown(batch, model.elements), SPEC, torch.float64, CPU)
     padded.put(batch)
     networks = model.folded().networks
     expected, _ = forces.forces_and_stress(forth_and_back_of_all(networks, batch)[1], batch)
     if by_tensors:
-        monkeypatch.setattr(forces, "_compiled", lambda _: False)
+        monkeypatch.setattr(device, "MOST_THREADS", 0)
     found, _ = forces.forces_and_stress(forth_and_back_of_all(networks, padded.batch)[1], padded.batch)
     n_atoms = len(batch.values)
     torch.testing.assert_close(found[:, :n_atoms], expected, rtol=1e-11, atol=1e-12)

@@ -46,10 +46,11 @@ class CompiledFunctions:
         """Values, and `radial` and `angular` of `symmetry.Descriptors`."""
         elements = np.flatnonzero(np.bincount(atomic_numbers))
         kinds = np.searchsorted(elements, atomic_numbers)
-        n_atoms, n_radial, n_angular = len(atomic_numbers), len(self._radial_functions), len(self._angular_functions)
+        n_radial, n_angular = len(self._radial_functions), len(self._angular_functions)
+        n_atoms, n_neighbors = len(atomic_numbers), pairs.n_neighbors
         values = torch.empty(n_atoms, n_radial + n_angular, dtype=self._dtype)
-        by_distance = torch.empty(n_atoms, pairs.n_neighbors, n_radial, dtype=self._dtype)
-        room = torch.empty(n_atoms * n_angular * 3 * pairs.n_neighbors + LANES, dtype=self._dtype)
+        by_distance = torch.empty(n_atoms, n_neighbors, n_radial, dtype=self._dtype)
+        room = torch.empty(n_atoms * n_angular * 3 * n_neighbors + LANES, dtype=self._dtype)
         radial_shells, angular_shells = self._shells(pairs.distances)
         evaluate(
             Pairs(
@@ -63,12 +64,12 @@ class CompiledFunctions:
             Angular(
                 self._angular_factors[:, elements[:, None], elements[None, :]], self._parts, self._angular_functions
             ),
-            pairs.n_neighbors,
+            n_neighbors,
             values.numpy(),
             by_distance.numpy(),
             room.numpy(),
         )
-        return values, by_distance, room[:-LANES].view(n_atoms, n_angular, 3 * pairs.n_neighbors)
+        return values, by_distance, room[:-LANES].view(n_atoms, n_angular, 3 * n_neighbors)
 
     def _shells(self, distances: Float[np.ndarray, "P"]) -> tuple[Shells, Shells]:
         """Radial parts of the radial and of the angular functions."""

@@ -50,6 +50,7 @@ class TensorFunctions:
         n_neighbors = max(neighborhood.r.shape[1], 1)
         n_legs = len(neighborhood.elements) * self._angular.n_shells
         largest = max(
-            self._angular.n_parts * n_neighbors * max(n_neighbors, 3 * n_legs), 3 * n_neighbors * self._n_functions
+            self._angular.n_parts * n_neighbors * max(n_neighbors, 3 * n_legs),
+            n_neighbors * max(self._radial.n_functions, 3 * self._angular.n_functions),
         )
         return max(1, CHUNK_BYTES // (largest * self._dtype.itemsize))

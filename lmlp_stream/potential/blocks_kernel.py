@@ -18,7 +18,8 @@ N_ROWS, N_BYTES = 5, 64
 N_DOT_ROWS, N_DOT_OTHERS, N_DOT_BYTES = 2, 4, 32
 """Rows of either matrix in a block of dot products, and bytes of them that are multiplied at once."""
 N_AHEAD = 32
-"""Rows of the matrix between what is read and what is fetched to the cache meanwhile, be it of the next matrix."""
+"""Rows of the matrix that are read before the next columns are, and how far ahead of them rows are fetched to the
+cache, be it of what follows the matrix in memory."""
 FETCH = (0, 2, 1)
 """To be read, kept in the second cache, and data (llvm.org/docs/LangRef.html#llvm-prefetch-intrinsic)."""
 
@@ -129,6 +130,8 @@ class _Matrix:
     """An array of two axes in code that is being built."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, type_: Any, value: ir.Value) -> None:
+        if type_.layout == "F":
+            raise TypeError("numbers of a matrix must follow each other along its second axis")
         array = context.make_array(type_)(context, builder, value=value)
         self._builder = builder
         self._data = builder.bitcast(array.data, BYTE.as_pointer())

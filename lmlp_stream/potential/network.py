@@ -130,13 +130,13 @@ class Folded:
 
 
 def fold(parameters: Parameters) -> Folded:
-    """The folded form of parameters."""
+    """The folded form of parameters, without a graph."""
     shift, scale = parameters["shift"], parameters["scale"]
     center = shift.mean(dim=0)
     count = sum(name.startswith("weight_") for name in parameters)
     weight, bias, offset = parameters["weight_0"], parameters["bias_0"], shift - center
     if is_for_compiled_code(weight):
-        first, begin = torch.empty_like(weight), bias.clone()
+        first, begin = weight.new_empty(weight.shape), bias.clone(memory_format=torch.contiguous_format)
         pass_kernel.fold(*(array.numpy() for array in (offset, scale, weight, first, begin)))
     else:
         first = scale[:, :, None] * weight

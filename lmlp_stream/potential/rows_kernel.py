@@ -49,7 +49,10 @@ def product(left: Float[np.ndarray, "R K"], matrix: Float[np.ndarray, "K C"], ou
 def product_with_rows(
     left: Float[np.ndarray, "R c"], matrix: Float[np.ndarray, "K C"], out: Float[np.ndarray, "R K"]
 ) -> None:
-    """Write left · matrixᵀ, of the first columns of the matrix where `left` has fewer."""
+    """Write left · matrixᵀ, of the first columns of the matrix where `left` has fewer.
+
+    Rows ahead are fetched to the cache where there is enough to compute meanwhile.
+    """
     (n_rows, n_others), n_columns = out.shape, left.shape[1]
     if n_columns < N_DOT_BYTES // out.itemsize:
         for r in range(n_rows):
@@ -60,8 +63,9 @@ def product_with_rows(
                 out[r, k] = total
         return
     for k in range(0, n_others, N_DOT_OTHERS):
-        for other in range(N_DOT_OTHERS):
-            for t in range(0, n_columns, N_BYTES // out.itemsize):
-                fetch(matrix, k + other, t)
+        if n_rows >= N_ROWS:
+            for other in range(N_DOT_OTHERS):
+                for t in range(0, n_columns, N_BYTES // out.itemsize):
+                    fetch(matrix, k + other, t)
         for r in range(0, n_rows, N_DOT_ROWS):
             write_dots(left, matrix, out, r, k)
